@@ -1,0 +1,69 @@
+"""The pilot of (3.2): monthly hazards scaled so that the mean survival over a market without feedback is the PD curve's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import tables
+from .market import HazardClass, Market
+from .plan import MarketPlan
+from .reference.arithmetic import F64
+from .reference.market import DemandPath, demand_path, path_numbers
+
+N_PATHS = 16_384
+SEED = 0
+_NEWTON_STEPS = 60
+
+
+def matched_hazards(market: Market, plan: MarketPlan) -> F64:
+    """h_c(t), (H + 1, C) float64, as given or matched (docs/model.md 3.2).
+
+    Classes without multipliers need no pilot: their mean survival is exact as it stands.
+    """
+    horizon = market.horizon_months
+    given = [tables.monthly_hazards(c.pd_by_year, c.pd_by_month, c.hazard, horizon) for c in market.hazard_classes]
+    hazards = np.column_stack(given)
+    moved = [i for i, c in enumerate(market.hazard_classes) if _has_multipliers(c)]
+    if market.dependence.pd == "as-given" or not moved:
+        return hazards
+    pilot = demand_path(plan, SEED, path_numbers(0, N_PATHS), horizon)
+    overhang = calendar_overhang(plan)
+    for i in moved:
+        hazards[:, i] = _match(market.hazard_classes[i], hazards[:, i], pilot, overhang)
+    return hazards
+
+
+def _has_multipliers(item: HazardClass) -> bool:
+    shifted = any(m != 1 for m in item.regime_multipliers or [])
+    return shifted or item.demand_sensitivity != 0 or item.overhang_sensitivity != 0
+
+
+def calendar_overhang(plan: MarketPlan) -> F64:
+    """V̄ by month, (H + 1,), when only the outside calendar releases chips."""
+    horizon = int(plan.horizon)
+    mean, overhang = np.zeros(horizon + 1), np.zeros(plan.calendar.shape[1])
+    for t in range(1, horizon + 1):
+        overhang = float(plan.overhang_decay) * overhang + plan.calendar[t] * plan.inverse_depth[t].astype(np.float64)
+        mean[t] = (plan.depth_weights[t].astype(np.float64) * overhang).sum()
+    return mean
+
+
+def _match(item: HazardClass, given: F64, pilot: DemandPath, overhang: F64) -> F64:
+    """Newton's method month by month; mean(e^(-H - x·m)) falls and is convex in x, so it converges from the left."""
+    shift = np.log(np.array(item.regime_multipliers or [1.0] * (int(pilot.regimes.max()) + 1)))
+    target = np.exp(-np.cumsum(given))
+    cumulative = np.zeros(pilot.demand.shape[1])
+    matched = np.zeros_like(given)
+    for t in range(1, len(given)):
+        exponent = shift[pilot.regimes[t]] - item.demand_sensitivity * pilot.demand[t].astype(np.float64)
+        multiplier = np.exp(np.clip(exponent + item.overhang_sensitivity * overhang[t], -40, 40))
+        x = 0.0
+        for _ in range(_NEWTON_STEPS):
+            survival = np.exp(-cumulative - x * multiplier)
+            excess = survival.mean() - target[t]
+            if abs(excess) <= 1e-15:
+                break
+            x = max(x + excess / (survival * multiplier).mean(), 0.0)
+        matched[t] = x
+        cumulative += x * multiplier
+    return matched
