@@ -44,7 +44,7 @@ LOANS = (
     _need("term_months", "months", 1, 600, "month of maturity"),
     _c("interest_only_months", "months", 0, 0, 600, "months of interest only, from the first month in which debt service is due"),
     _c("undrawn_usd", "money", 0, 0, MAX_BALANCE_USD, "commitment still to be drawn"),
-    _c("draw_month", "months", None, 1, 600, "month at whose opening the undrawn part is drawn"),
+    _c("draw_month", "months", None, 0, 600, "month at whose opening the undrawn part is drawn; blank or 0: none"),
     _c("reserve_usd", "money", 0, 0, MAX_BALANCE_USD, "debt service reserve at month 0"),
     _c("reserve_months", "number", 0, 0, 120, "the reserve's target, months of debt service"),
     _c("dscr_lockup", "number", 0, 0, 100, "DSCR below which all surplus prepays; 0: never"),
@@ -69,7 +69,7 @@ DEPLOYMENTS = (
     _c("in_service_month", "months", 0, -600, 600, "month from which the chips earn; 0 or before: in service"),
     _c("tenant_id", "id", None, None, None, "the tenant, an obligor_id; blank: spot market"),
     _c("price_usd_per_hour", "number", None, 0, 1000, "contract price of a chip's hour; needed with a tenant"),
-    _c("contract_months", "months", None, 1, 600, "months let, from month 0 or from in_service_month if later; needed with a tenant"),
+    _c("contract_months", "months", None, 0, 600, "months let, from month 0 or from in_service_month if later; needed with a tenant"),
     _c("opex_usd_per_hour", "number", None, 0, 100, "cash cost of a chip's hour; blank: the market's"),
 )
 
