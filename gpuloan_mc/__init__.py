@@ -1,3 +1,41 @@
 """Loss distributions of loans secured by GPUs: prices, tenants, borrowers and fire sales in one simulation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import GpuLoanError as GpuLoanError
+    from .errors import InputRejected as InputRejected
+    from .market import Market as Market
+    from .portfolio import Portfolio as Portfolio
+    from .result import Result as Result
+    from .simulation import Prices as Prices
+    from .simulation import simulate as simulate
+    from .simulation import simulate_prices as simulate_prices
+
+_HOMES = {
+    "GpuLoanError": "errors",
+    "InputRejected": "errors",
+    "Market": "market",
+    "Portfolio": "portfolio",
+    "Prices": "simulation",
+    "Result": "result",
+    "simulate": "simulation",
+    "simulate_prices": "simulation",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that the command line starts quickly."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

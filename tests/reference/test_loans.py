@@ -9,7 +9,7 @@ from gpuloan_mc.reference import loans as reference
 from gpuloan_mc.reference import market as reference_market
 from gpuloan_mc.reference import obligors as reference_obligors
 from gpuloan_mc.reference.path import run_paths
-from gpuloan_mc.simulate import simulate
+from gpuloan_mc.simulation import simulate
 
 HOURS = 730
 LOAN = {
@@ -76,7 +76,7 @@ def test_deterministic_price_fall_gives_the_hand_computed_month_and_loss(market,
     value = 8760 * net * (1 - np.exp(-0.1 * life)) / 0.1
     proceeds = 1000 * (value * 0.8 * np.exp(-0.8 * 1000 / 1e6) * 0.94 - 0.35 * HOURS * opex * lag)
     loss = 1_010_000 - reserve - np.exp(-0.12 * lag / 12) * max(proceeds, 0)
-    assert rows.ead[0] == 101_000_000
+    assert rows.ead[0] == pytest.approx(101_000_000, abs=20)  # float32 keeps a ten-millionth
     assert rows.proceeds[0] / 100 == pytest.approx(max(proceeds, 0), abs=2)
     assert rows.loss[0] / 100 == pytest.approx(loss, abs=2)
     assert reference.Cause(rows.cause[0]) is reference.Cause.PAYMENT
@@ -180,7 +180,7 @@ def test_a_lapsed_draw_brings_neither_debt_nor_chips(market, gpu, book):
     with_late = one_default(world, book(world, [loan], SAFE, [CHIPS, late]))
     without = one_default(world, book(world, [loan], SAFE, [CHIPS]))
     assert with_late.month[0] == 1
-    assert with_late.ead[0] == 101_000_000
+    assert with_late.ead[0] == pytest.approx(101_000_000, abs=20)
     assert with_late.proceeds[0] == without.proceeds[0]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpuloan_mc import closed_form
-from gpuloan_mc.simulate import simulate
+from gpuloan_mc.simulation import simulate
 
 POOL = {"name": "pool", "pd_by_year": [0.02]}
 REGIMES = {"names": ["calm", "glut"], "means": [0.0, -0.5], "transitions": [[0, 0.5], [0.8, 0]], "initial": "calm"}
@@ -16,7 +16,8 @@ def defaults_against(result, pmf):
     counts = np.bincount(result.defaults, minlength=len(pmf))
     tails, exact = counts[::-1].cumsum()[::-1] / n, pmf[::-1].cumsum()[::-1]
     seen = (exact * n > 30) & (exact < 1 - 1e-9)
-    return np.abs((tails - exact)[seen] / np.sqrt(exact * (1 - exact) / n)[seen]).max()
+    tails, exact = tails[seen], exact[seen]
+    return np.abs((tails - exact) / np.sqrt(exact * (1 - exact) / n)).max()
 
 
 @pytest.mark.parametrize("grouped", [True, False])

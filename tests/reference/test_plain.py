@@ -6,7 +6,7 @@ import scipy.special as special
 
 from gpuloan_mc import closed_form, risk
 from gpuloan_mc.planning import build_plan
-from gpuloan_mc.simulate import simulate
+from gpuloan_mc.simulation import simulate
 
 BAD = {"name": "bad", "hazard": 3.0}
 

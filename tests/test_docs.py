@@ -1,0 +1,25 @@
+"""What the documents show is what happens."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def block(name):
+    return re.search(rf"<!--\s*{name}\s*-->\s*```[a-z]*\n(.*?)```", README.read_text(), re.S)[1]
+
+
+def test_the_readmes_example_prints_what_it_says():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", block("example")], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == block("output")
+
+
+@pytest.mark.parametrize("name", ["run", "test"])
+def test_the_readme_has_its_two_commands(name):
+    assert block(name).startswith("pip install")
