@@ -27,7 +27,7 @@ _HOMES = {
     "simulate_prices": "simulation",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,9 +97,7 @@ def run(
     for line in portfolio.warnings:
         click.echo(f"warning: {line}", err=True)
     with _progress(hidden=as_json) as progress:
-        result = simulate(
-            portfolio, market, n_paths=paths, seed=seed, engine=engine, chunk=chunk, progress=progress
-        )
+        result = simulate(portfolio, market, n_paths=paths, seed=seed, engine=engine, chunk=chunk, progress=progress)
     if out is not None:
         result.write(out, portfolio, market)
     if as_json:
@@ -181,14 +179,16 @@ def _print_result(book: str, result: Result) -> None:
     def row(name: str, value: float, error: str) -> tuple[str, str, str, str]:
         return name, f"{value:,.0f}", f"{value * share:.3f} %", error
 
-    table = _table(f"{book}: loss to month {result.horizon_months}", "figure", "dollars", "of book", "error (95 % interval: …)")
+    table = _table(
+        f"{book}: loss to month {result.horizon_months}", "figure", "dollars", "of book", "± standard error, or 95 %"
+    )
     table.add_row(*row("expected loss", result.expected_loss, f"± {result.expected_loss_se:,.0f}"))
     table.add_row(*row("standard deviation", result.loss_std, f"± {result.figures.loss_std_se / 100:,.0f}"))
     for level, value in result.value_at_risk.items():
-        low, high = (("…" if x is None else f"{x:,.0f}") for x in result.value_at_risk_ci[level])
-        table.add_row(*row(f"VaR {100 * level:g} %", value, f"{low} … {high}"))
+        bounds = ["…" if x is None else f"{x:,.0f}" for x in result.value_at_risk_ci[level]]
+        table.add_row(*row(f"VaR {100 * level:g} %", value, " to ".join(bounds)))
     for level, value in result.expected_shortfall.items():
-        table.add_row(*row(f"ES {100 * level:g} %", value, f"± {result.expected_shortfall_se[level]:,.0f}"))
+        table.add_row(*row(f"ES {100 * level:g} %", value, _plus_minus(result.expected_shortfall_se[level])))
     table.add_section()
     for year, moments in enumerate(result.loss_by_year, start=1):
         table.add_row(*row(f"expected loss, year {year}", moments.mean / 100, f"± {moments.standard_error / 100:,.0f}"))
@@ -208,6 +208,10 @@ def _print_result(book: str, result: Result) -> None:
     if thin:
         lines.append(f"few paths: the tail at {', '.join(thin)} rests on fewer than 50 paths; raise --paths")
     _show(table, *lines)
+
+
+def _plus_minus(error: float | None) -> str:
+    return "± …" if error is None else f"± {error:,.0f}"
 
 
 POINTS = (0.05, 0.5, 0.95)
@@ -231,7 +235,12 @@ def _price_points(simulated: Prices) -> dict[str, Any]:
 def _print_prices(simulated: Prices, paths: int) -> None:
     points = _price_points(simulated)
     table = _table(
-        f"dollars an hour, {paths:,} paths, no book: 5 / 50 / 95 %", "chip", "month", "one-year contract", "spot", "chip value"
+        f"dollars an hour, {paths:,} paths, no book: 5 / 50 / 95 %",
+        "chip",
+        "month",
+        "one-year contract",
+        "spot",
+        "chip value",
     )
     for name, months in points["contract"].items():
         for month, contract in months.items():

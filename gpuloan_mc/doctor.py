@@ -8,7 +8,15 @@ import platform
 from . import __version__
 from .inputs.books import bundled_books
 
-NEEDED = {"numpy": (2, 0), "pandas": (2, 2), "pyarrow": (18,), "scipy": (1, 13), "pydantic": (2, 9), "click": (8, 1), "rich": (13,)}
+NEEDED = {
+    "numpy": (2, 0),
+    "pandas": (2, 2),
+    "pyarrow": (18,),
+    "scipy": (1, 13),
+    "pydantic": (2, 9),
+    "click": (8, 1),
+    "rich": (13,),
+}
 
 
 def report() -> list[str]:

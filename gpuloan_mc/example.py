@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import UsageError
 from .files import empty_folder
 from .inputs.books import book_folder
+from .reference.arithmetic import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,14 +90,18 @@ def synthetic_book(n_loans: int, seed: int) -> dict[str, pd.DataFrame]:
     median = min(max(CHIPS_IN_ALL / n_loans, NODE), 800)
     units = NODE * np.clip(np.rint(median * np.exp(0.7 * draw.normal(size=n_loans)) / NODE), 1, 2000).astype(np.int64)
     deployments = _deployments(draw, kind, units)
-    return {"loans": _loans(draw, kind, units), "deployments": pd.DataFrame(deployments), "obligors": _obligors(n_loans)}
+    return {
+        "loans": _loans(draw, kind, units),
+        "deployments": pd.DataFrame(deployments),
+        "obligors": _obligors(n_loans),
+    }
 
 
-def _of(kind: NDArray[np.int64], field: str) -> NDArray[np.float64]:
+def _of(kind: I64, field: str) -> F64:
     return np.array([getattr(a, field) or 0 for a in ARCHETYPES], dtype=np.float64)[kind]
 
 
-def _names(prefix: str, numbers: NDArray[np.int64], width: int) -> list[str]:
+def _names(prefix: str, numbers: I64, width: int) -> list[str]:
     return [f"{prefix}{i:0{width}}" for i in numbers]
 
 
@@ -131,20 +135,20 @@ def _obligors(n_loans: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def monthly_payment(balance: NDArray[np.float64], rate: NDArray[np.float64], months: NDArray[np.float64]) -> NDArray[np.float64]:
+def monthly_payment(balance: F64, rate: F64, months: F64) -> F64:
     """Level payment of an annuity at a yearly rate above 0."""
     r = rate / 12
     return balance * r / -np.expm1(-months * np.log1p(r))
 
 
-def _loans(draw: np.random.Generator, kind: NDArray[np.int64], units: NDArray[np.int64]) -> pd.DataFrame:
+def _loans(draw: np.random.Generator, kind: I64, units: I64) -> pd.DataFrame:
     import pandas as pd
 
     n = len(kind)
     term = _of(kind, "loan_months") - draw.integers(0, 12, n)
-    spread = np.round(_of(kind, "spread") + 0.0025 * draw.integers(-3, 4, n), 4)
-    advance = _of(kind, "loan_to_cost") + 0.01 * draw.integers(-5, 6, n)
-    balance = np.round(units * _of(kind, "chip_cost") * advance, -3)
+    spread = np.asarray(np.round(_of(kind, "spread") + 0.0025 * draw.integers(-3, 4, n), 4), dtype=np.float64)
+    advance: F64 = _of(kind, "loan_to_cost") + 0.01 * draw.integers(-5, 6, n)
+    balance = np.asarray(np.round(units * _of(kind, "chip_cost") * advance, -3), dtype=np.float64)
     borrower = 1 + draw.integers(0, party_counts(n)["neocloud"], n)
     reserve = np.round(3 * monthly_payment(balance, spread + SOFR, term))
     return pd.DataFrame(
@@ -167,7 +171,7 @@ def _loans(draw: np.random.Generator, kind: NDArray[np.int64], units: NDArray[np
     )
 
 
-def _deployments(draw: np.random.Generator, kind: NDArray[np.int64], units: NDArray[np.int64]) -> pd.DataFrame:
+def _deployments(draw: np.random.Generator, kind: I64, units: I64) -> pd.DataFrame:
     """One to three a loan, of whole servers, each with its own tenant."""
     import pandas as pd
 

@@ -7,6 +7,7 @@ start date (month 0), money is US dollars, shares are fractions.
 from __future__ import annotations
 
 import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -69,8 +70,10 @@ class BaseRate(Table):
     @model_validator(mode="after")
     def _curve(self) -> Self:
         if len(self.months) != len(self.rates):
-            raise ValueError(f"months has {len(self.months)} entries and rates {len(self.rates)}; give one rate a month")
-        if any(b <= a for a, b in zip(self.months, self.months[1:], strict=False)):
+            raise ValueError(
+                f"months has {len(self.months)} entries and rates {len(self.rates)}; give one rate a month"
+            )
+        if any(b <= a for a, b in pairwise(self.months)):
             raise ValueError("months must increase")
         return self
 
@@ -132,10 +135,12 @@ class HazardClass(Table):
     def _one_curve(self) -> Self:
         given = [k for k in ("pd_by_year", "pd_by_month", "hazard") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of pd_by_year, pd_by_month, hazard (found {', '.join(given) or 'none'})")
+            raise ValueError(
+                f"give exactly one of pd_by_year, pd_by_month, hazard (found {', '.join(given) or 'none'})"
+            )
         for key in ("pd_by_year", "pd_by_month"):
             curve = getattr(self, key)
-            if curve and any(b < a for a, b in zip(curve, curve[1:], strict=False)):
+            if curve and any(b < a for a, b in pairwise(curve)):
                 raise ValueError(f"{key} is cumulative and must not fall")
         return self
 

@@ -13,7 +13,7 @@ from . import tables
 from .errors import InputRejected, Problem
 from .market import GpuMarket, Launches, Market
 from .pilot import matched_hazards
-from .plan import DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, U64, freeze
+from .plan import U64, DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, freeze
 from .reference.arithmetic import F32, F64, I32, I64
 from .reference.philox import event_threshold
 from .tables import MONTH
@@ -120,7 +120,9 @@ def build_market(
     return freeze(plan)  # type: ignore[no-any-return]
 
 
-def _gpu_fields(market: Market, vintages: list[tuple[str, int]], n_months: int, longest_contract: int) -> dict[str, Any]:
+def _gpu_fields(
+    market: Market, vintages: list[tuple[str, int]], n_months: int, longest_contract: int
+) -> dict[str, Any]:
     gpu = market.gpu
     if gpu is None:
         return _no_gpu_fields(n_months)
@@ -135,7 +137,9 @@ def _gpu_fields(market: Market, vintages: list[tuple[str, int]], n_months: int, 
     depth = column("depth_chips") * np.exp(column("depth_growth") * years)
     cost = column("opex_usd_per_hour") * np.exp(gpu.costs.rise * years)
     floor = gpu.costs.floor_share * cost
-    base = np.log(column("price_usd_per_hour")) - column("demand_beta") * market.demand.initial - column("decline") * years
+    base = (
+        np.log(column("price_usd_per_hour")) - column("demand_beta") * market.demand.initial - column("decline") * years
+    )
     calendar = np.zeros((n_months + 1, len(names)), dtype=np.int64)
     for expiry in gpu.overhang.calendar:
         if expiry.month <= n_months:
@@ -283,7 +287,9 @@ def _obligors(
         grouped_group=group.reshape(-1).astype(i32),
         grouped_key=keys[grouped],
     )
-    order = [i for i, g in zip(ids, grouped, strict=True) if not g] + [i for i, g in zip(ids, grouped, strict=True) if g]
+    order = [i for i, g in zip(ids, grouped, strict=True) if not g] + [
+        i for i, g in zip(ids, grouped, strict=True) if g
+    ]
     return freeze(plan), {name: column for column, name in enumerate(order)}
 
 

@@ -16,7 +16,12 @@ from .market import Market
 if TYPE_CHECKING:
     import pandas as pd
 
-_IDS = {"loans": ["loan_id"], "deployments": ["deployment_id"], "obligors": ["obligor_id"], "schedules": ["loan_id", "month"]}
+_IDS = {
+    "loans": ["loan_id"],
+    "deployments": ["deployment_id"],
+    "obligors": ["obligor_id"],
+    "schedules": ["loan_id", "month"],
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Portfolio:
         frames: dict[str, pd.DataFrame] = {}
         own: list[str] = []
         for name in TAPES:
-            tape = tapes.get(name) or Tape(name, name, pd.DataFrame(columns=[c.name for c in TAPES[name]], dtype=object))
+            tape = tapes.get(name) or Tape(
+                name, name, pd.DataFrame(columns=[c.name for c in TAPES[name]], dtype=object)
+            )
             frames[name], extra = convert(tape, findings, factors)
             own += extra
         check_book(tapes, frames, market, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,9 +117,10 @@ class Result:
         return {level: value / CENTS for level, value in self.figures.expected_shortfall.items()}
 
     @property
-    def expected_shortfall_se(self) -> dict[float, float]:
-        """Standard errors of the expected shortfall."""
-        return {level: value / CENTS for level, value in self.figures.expected_shortfall_se.items()}
+    def expected_shortfall_se(self) -> dict[float, float | None]:
+        """Standard errors of the expected shortfall; None where a single path makes the tail."""
+        errors = self.figures.expected_shortfall_se.items()
+        return {level: None if math.isnan(value) else value / CENTS for level, value in errors}
 
     def summary(self) -> pd.DataFrame:
         """Figures with their errors: index figure; columns value, standard_error, low, high (95 %), dollars or shares."""
@@ -137,7 +139,9 @@ class Result:
             shortfall, error = self.expected_shortfall[level], self.expected_shortfall_se[level]
             rows.append((f"expected_shortfall_{level}", shortfall, error, None, None))
         for year, moments in enumerate(self.loss_by_year, start=1):
-            rows.append((f"expected_loss_year_{year}", moments.mean / CENTS, moments.standard_error / CENTS, None, None))
+            rows.append(
+                (f"expected_loss_year_{year}", moments.mean / CENTS, moments.standard_error / CENTS, None, None)
+            )
         for cause, moments in self.loss_by_cause.items():
             rows.append((f"expected_loss_{cause}", moments.mean / CENTS, moments.standard_error / CENTS, None, None))
         frame = pd.DataFrame(rows, columns=["figure", "value", "standard_error", "low", "high"]).set_index("figure")

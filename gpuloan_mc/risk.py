@@ -290,9 +290,11 @@ def expected_shortfall(sorted_losses: I64, level: float) -> float:
 def expected_shortfall_se(sorted_losses: I64, level: float) -> float:
     """The standard error of the expected shortfall, cents: that of the mean excess over the quantile, over 1 - level.
 
-    The asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan with one path. It
-    knows only the tail that was drawn, and is too small when that holds few paths.
+    The asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan
+    where a single path makes the tail. It knows only the tail that was drawn, and is too small when that holds few paths.
     """
+    if tail_paths(len(sorted_losses), level) < 2:
+        return math.nan
     rank = _rank(len(sorted_losses), level)
     tail = Moments.of(sorted_losses[rank:] - sorted_losses[rank - 1])
     excess = Moments(len(sorted_losses), tail.total, tail.total_of_squares)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .digest import LossDigest
 from .engines.base import PathTable
@@ -146,7 +147,7 @@ class _Ledger:
         for name, values in (("defaults", table.loan_defaults), ("ead", table.loan_ead), ("loss", table.loan_loss)):
             self._loan[name] += values
 
-    def loan_totals(self, loan_ids: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def loan_totals(self, loan_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
         return {"loan_ids": loan_ids, **self._loan}
 
 

@@ -76,12 +76,12 @@ def log_cumulative_hazard(degrees_of_freedom: float | None) -> Curve:
 
     def value(a: F64) -> F64:
         if degrees_of_freedom is None:
-            upper, lower = special.log_ndtr(-a), special.ndtr(a)
+            lower, log_upper = np.asarray(special.ndtr(a)), np.asarray(special.log_ndtr(-a))
         else:
-            lower = special.stdtr(degrees_of_freedom, a)
-            upper = np.log(np.maximum(special.stdtr(degrees_of_freedom, -a), 1e-300))
+            lower = np.asarray(special.stdtr(degrees_of_freedom, a))
+            log_upper = np.log(np.maximum(special.stdtr(degrees_of_freedom, -a), 1e-300))
         small = lower < 1e-8  # there -ln(1-G) is G to float64's precision
-        hazard = np.where(small, np.maximum(lower, 1e-26), -upper)
+        hazard = np.where(small, np.maximum(lower, 1e-26), -log_upper)
         return np.asarray(np.log(hazard))
 
     return value
@@ -111,7 +111,9 @@ def discount_factors(rates: F64) -> F64:
     return np.concatenate([[1.0], np.cumprod(1 / (1 + rates[1:] * MONTH))])
 
 
-def monthly_hazards(by_year: list[float] | None, by_month: list[float] | None, hazard: float | None, n_months: int) -> F64:
+def monthly_hazards(
+    by_year: list[float] | None, by_month: list[float] | None, hazard: float | None, n_months: int
+) -> F64:
     """Hazard (n_months + 1,) of month t of a PD curve (docs/model.md 3.1); entry 0 is unused and 0."""
     months = np.arange(n_months + 1, dtype=np.float64)
     if hazard is not None:

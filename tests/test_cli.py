@@ -32,7 +32,9 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 
 def test_run_json_is_one_object_and_repeats():
-    one, other = (json.loads(gpuloan_mc("run", "vasicek-100", "--paths", 500, "--json", "--chunk", c).stdout) for c in (7, 500))
+    one, other = (
+        json.loads(gpuloan_mc("run", "vasicek-100", "--paths", 500, "--json", "--chunk", c).stdout) for c in (7, 500)
+    )
     assert one["digest"] == other["digest"]
     assert one["n_paths"] == 500
     assert one["engine"] == "numpy"
@@ -46,13 +48,21 @@ def test_run_prints_a_table_and_writes_a_folder(tmp_path):
 
 
 def test_bad_input_exits_3_with_every_problem(tmp_path):
-    (tmp_path / "loans.csv").write_text("loan_id,borrower_id,balance_usd,rate,term_months,lgd\nA,B,10,70,12,0.5\nA,C,-1,0.1,x,0.5\n")
+    (tmp_path / "loans.csv").write_text(
+        "loan_id,borrower_id,balance_usd,rate,term_months,lgd\nA,B,10,70,12,0.5\nA,C,-1,0.1,x,0.5\n"
+    )
     (tmp_path / "obligors.csv").write_text("obligor_id,hazard_class\nB,good\n")
     (tmp_path / "market.toml").write_text(
         'start_date = 2024-11-30\nhorizon_months = 12\n[[hazard_classes]]\nname = "good"\nhazard = 0.1\n'
     )
     text = gpuloan_mc("run", tmp_path, code=3).stderr
-    for part in ("loans.csv:2: rate is 70", "loans.csv:3: balance_usd is -1", "'x'", "duplicate-id", "unknown-borrower"):
+    for part in (
+        "loans.csv:2: rate is 70",
+        "loans.csv:3: balance_usd is -1",
+        "'x'",
+        "duplicate-id",
+        "unknown-borrower",
+    ):
         assert part in text
 
 

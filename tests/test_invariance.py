@@ -171,9 +171,7 @@ def test_switched_off_feedback_is_no_feedback(market, gpu, book):
     world, portfolio = gpu_book(market, gpu, book, overhang=0.0)
     flooded = world.replace(
         gpu=world.gpu.replace(
-            overhang=world.gpu.overhang.replace(
-                calendar=[{"gpu": "H100", "month": 6, "units": 10_000_000}]
-            )
+            overhang=world.gpu.overhang.replace(calendar=[{"gpu": "H100", "month": 6, "units": 10_000_000}])
         )
     )
     assert simulate(portfolio, world, n_paths=N).digest == simulate(portfolio, flooded, n_paths=N).digest

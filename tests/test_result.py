@@ -22,7 +22,7 @@ KEYS = (
 def run(market, pool):
     world = market(hazard_classes=[{"name": "pool", "pd_by_year": [0.02]}])
     portfolio = pool(world, 20, loading=0.4)
-    return world, portfolio, simulate(portfolio, world, n_paths=3000)
+    return world, portfolio, simulate(portfolio, world, n_paths=10_000)
 
 
 def test_json_has_every_promised_field(run):
@@ -32,7 +32,7 @@ def test_json_has_every_promised_field(run):
         assert list(found[key]) == ["0.95", "0.99", "0.999", "0.9997"]
     assert found["balance"] == 20e6
     assert found["expected_loss"] == pytest.approx(run[2].losses.mean() / 100)
-    assert found["loan_steps_per_second"] == pytest.approx(3000 * 20 * 12 / found["seconds"])
+    assert found["loan_steps_per_second"] == pytest.approx(10_000 * 20 * 12 / found["seconds"])
 
 
 def test_summary_gives_an_error_or_an_interval_for_every_figure(run):
@@ -62,8 +62,10 @@ def test_the_book_as_read_runs_again(run, tmp_path):
     world, portfolio, result = run
     inputs = result.write(tmp_path / "out", portfolio, world) / "inputs"
     frames = {n: pd.read_parquet(inputs / f"{n}.parquet") for n in ("loans", "deployments", "obligors", "schedules")}
-    again = type(portfolio).from_frames(market=type(world).model_validate_json((inputs / "market.json").read_text()), **frames)
-    assert simulate(again, world, n_paths=3000).digest == result.digest
+    again = type(portfolio).from_frames(
+        market=type(world).model_validate_json((inputs / "market.json").read_text()), **frames
+    )
+    assert simulate(again, world, n_paths=10_000).digest == result.digest
 
 
 def test_other_peoples_folders_are_left_alone(run, tmp_path):

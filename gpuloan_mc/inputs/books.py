@@ -28,7 +28,9 @@ def book_folder(book: str | Path) -> Path:
         return folder
     if str(book) in bundled_books():
         return _BUNDLED / str(book)
-    raise InputRejected([Problem(str(book), f"no such folder, nor a bundled book.{suggest(str(book), bundled_books())}", "no-book")])
+    raise InputRejected(
+        [Problem(str(book), f"no such folder, nor a bundled book.{suggest(str(book), bundled_books())}", "no-book")]
+    )
 
 
 def suggest(found: str, known: list[str]) -> str:

@@ -23,11 +23,15 @@ class Column:
     above_low: bool = False  # the value must exceed `low`, not just reach it
 
 
-def _c(name: str, kind: Kind, default: float | int | str | None, low: float | None, high: float | None, meaning: str) -> Column:
+def _c(
+    name: str, kind: Kind, default: float | int | str | None, low: float | None, high: float | None, meaning: str
+) -> Column:
     return Column(name, kind, False, default, low, high, meaning)
 
 
-def _need(name: str, kind: Kind, low: float | None, high: float | None, meaning: str, above_low: bool = False) -> Column:
+def _need(
+    name: str, kind: Kind, low: float | None, high: float | None, meaning: str, above_low: bool = False
+) -> Column:
     return Column(name, kind, True, None, low, high, meaning, (), above_low)
 
 
@@ -42,7 +46,14 @@ LOANS = (
     _c("spread", "number", None, -0.5, 2, "interest a year over the market's base curve; give this or rate"),
     Column("amortisation", "choice", False, "bullet", None, None, "how principal is paid", AMORTISATIONS),
     _need("term_months", "months", 1, 600, "month of maturity"),
-    _c("interest_only_months", "months", 0, 0, 600, "months of interest only, from the first month in which debt service is due"),
+    _c(
+        "interest_only_months",
+        "months",
+        0,
+        0,
+        600,
+        "months of interest only, from the first month in which debt service is due",
+    ),
     _c("undrawn_usd", "money", 0, 0, MAX_BALANCE_USD, "commitment still to be drawn"),
     _c("draw_month", "months", None, 0, 600, "month at whose opening the undrawn part is drawn; blank or 0: none"),
     _c("reserve_usd", "money", 0, 0, MAX_BALANCE_USD, "debt service reserve at month 0"),
@@ -54,7 +65,9 @@ LOANS = (
     _c("refinance_ltv", "number", 0, 0, 100, "largest share of the chips' value refinanced at maturity; 0: never"),
     _c("sweep_share", "number", 0, 0, 1, "share of surplus that prepays"),
     _c("support_usd", "money", 0, 0, MAX_BALANCE_USD, "the parent's support, in total"),
-    _c("remoteness", "number", 0, 0, 1, "probability that the borrower's SPV is not pulled in when the parent defaults"),
+    _c(
+        "remoteness", "number", 0, 0, 1, "probability that the borrower's SPV is not pulled in when the parent defaults"
+    ),
     _c("guarantee_share", "number", 0, 0, 1, "share of a loss that a guarantor pays"),
     _c("lgd", "number", None, 0, 1, "mean loss given default of a plain loan (one without deployments); needed there"),
     _c("lgd_sd", "number", 0, 0, 0.5, "standard deviation of a Beta LGD; 0: fixed"),
@@ -69,7 +82,14 @@ DEPLOYMENTS = (
     _c("in_service_month", "months", 0, -600, 600, "month from which the chips earn; 0 or before: in service"),
     _c("tenant_id", "id", None, None, None, "the tenant, an obligor_id; blank: spot market"),
     _c("price_usd_per_hour", "number", None, 0, 1000, "contract price of a chip's hour; needed with a tenant"),
-    _c("contract_months", "months", None, 0, 600, "months let, from month 0 or from in_service_month if later; needed with a tenant"),
+    _c(
+        "contract_months",
+        "months",
+        None,
+        0,
+        600,
+        "months let, from month 0 or from in_service_month if later; needed with a tenant",
+    ),
     _c("opex_usd_per_hour", "number", None, 0, 100, "cash cost of a chip's hour; blank: the market's"),
 )
 
@@ -78,7 +98,14 @@ OBLIGORS = (
     _c("name", "text", "", None, None, "for people"),
     _need("hazard_class", "text", None, None, "a hazard class of market.toml"),
     _c("pd_scale", "number", 1, 0, 1000, "multiplies the class's hazard"),
-    _c("loading_demand", "number", 0, -0.999, 0.999, "loading on GPU demand; loading_<factor> for each other factor of market.toml"),
+    _c(
+        "loading_demand",
+        "number",
+        0,
+        -0.999,
+        0.999,
+        "loading on GPU demand; loading_<factor> for each other factor of market.toml",
+    ),
 )
 
 SCHEDULES = (

@@ -24,6 +24,7 @@ Frames = dict[str, "pd.DataFrame"]
 MAX_DEPLOYMENTS = 8
 MAX_CHIPS = 2**31 - 1
 MAX_LGD_KINDS = 256
+MAX_NAMES_COMPARED = 2000  # more than that, and 'did you mean' takes too long
 _WHOLE = ("months", "count")
 _TEXT = ("id", "text", "choice")
 _GPU_ONLY = (
@@ -206,22 +207,24 @@ def check_book(tapes: dict[str, Tape], frames: Frames, market: Market, findings:
 
 def _unique(tapes: dict[str, Tape], frames: Frames, findings: Findings) -> None:
     for name, column in (("loans", "loan_id"), ("deployments", "deployment_id"), ("obligors", "obligor_id")):
-        if name not in tapes:
-            continue
-        ids = frames[name][column]
-        again = ids.duplicated() & (ids != "")
-        findings.rows(
-            tapes[name], again, "duplicate-id",
-            lambda i, ids=ids, column=column: f"{column} {ids[i]!r} stands there before; ids must differ",
-        )  # fmt: skip
+        if name in tapes:
+            _unique_ids(tapes[name], frames[name][column], findings)
     if not len(frames["loans"]):
         findings.add(tapes["loans"].file, "there is no loan in it", "no-loans")
     if "schedules" in tapes:
-        pairs = frames["schedules"][["loan_id", "month"]]
+        rows = frames["schedules"]
+        again = rows.duplicated(["loan_id", "month"])
         findings.rows(
-            tapes["schedules"], pairs.duplicated(), "duplicate-month",
-            lambda i: f"month {pairs['month'][i]} of loan {pairs['loan_id'][i]} stands there before; add the amounts up",
-        )  # fmt: skip
+            tapes["schedules"],
+            again,
+            "duplicate-month",
+            lambda i: f"month {rows['month'][i]} of loan {rows['loan_id'][i]} stands there before; add the amounts up",
+        )
+
+
+def _unique_ids(tape: Tape, ids: pd.Series, findings: Findings) -> None:
+    again = ids.duplicated() & (ids != "")
+    findings.rows(tape, again, "duplicate-id", lambda i: f"{ids.name} {ids[i]!r} stands there before; ids must differ")
 
 
 def _references(tapes: dict[str, Tape], frames: Frames, market: Market, findings: Findings) -> None:
@@ -237,17 +240,17 @@ def _references(tapes: dict[str, Tape], frames: Frames, market: Market, findings
         ("obligors", "hazard_class", classes, "market.toml's hazard_classes", "unknown-class"),
         ("schedules", "loan_id", loans, "the loans tape", "unknown-loan"),
     ]
-    for tape, column, known, place, rule in links:
-        if tape not in tapes:
-            continue
-        values = frames[tape][column]
-        wrong = ~values.isin(set(known)) & (values != "")
-        findings.rows(
-            tapes[tape], wrong, rule,
-            lambda i, values=values, known=known, column=column, place=place: (
-                f"{column} {values[i]!r} is not in {place}.{suggest(values[i], known) if len(known) < 2000 else ''}"
-            ),
-        )  # fmt: skip
+    for name, column, known, place, rule in links:
+        if name in tapes:
+            _known(tapes[name], frames[name][column], known, place, rule, findings)
+
+
+def _known(tape: Tape, values: pd.Series, known: list[str], place: str, rule: str, findings: Findings) -> None:
+    wrong = ~values.isin(set(known)) & (values != "")
+    near = known if len(known) < MAX_NAMES_COMPARED else []
+    findings.rows(
+        tape, wrong, rule, lambda i: f"{values.name} {values[i]!r} is not in {place}.{suggest(values[i], near)}"
+    )
 
 
 def _loan_rules(tape: Tape, frames: Frames, market: Market, findings: Findings) -> None:
@@ -255,9 +258,7 @@ def _loan_rules(tape: Tape, frames: Frames, market: Market, findings: Findings) 
     both = loans["rate"].isna() == loans["spread"].isna()
     findings.rows(tape, both, "rate-or-spread", lambda i: "give exactly one of rate and spread")
     draws = loans["undrawn_usd"] > 0
-    findings.rows(
-        tape, draws & (loans["draw_month"] == 0), "draw-month", lambda i: "undrawn_usd needs a draw_month"
-    )
+    findings.rows(tape, draws & (loans["draw_month"] == 0), "draw-month", lambda i: "undrawn_usd needs a draw_month")
     findings.rows(
         tape, ~draws & (loans["draw_month"] > 0), "draw-month", lambda i: "draw_month needs an undrawn_usd above 0"
     )
@@ -268,7 +269,9 @@ def _loan_rules(tape: Tape, frames: Frames, market: Market, findings: Findings) 
         tape, commitment < 0.01, "no-balance", lambda i: "balance_usd and undrawn_usd are both 0; drop the row"
     )
     if commitment.sum() > MAX_BALANCE_USD:
-        findings.add(tape.file, f"the book is {commitment.sum():g} dollars; at most {MAX_BALANCE_USD:g} are let in", "book-size")
+        findings.add(
+            tape.file, f"the book is {commitment.sum():g} dollars; at most {MAX_BALANCE_USD:g} are let in", "book-size"
+        )
 
 
 def _secured(frames: Frames) -> Any:
@@ -303,7 +306,10 @@ def _schedule_rules(tapes: dict[str, Tape], frames: Frames, findings: Findings) 
     asked = loans["amortisation"] == "schedule"
     missing = asked & ~loans["loan_id"].isin(set(schedules["loan_id"]))
     findings.rows(
-        tapes["loans"], missing, "no-schedule", lambda i: "amortisation is schedule, but the schedules tape has no row for it"
+        tapes["loans"],
+        missing,
+        "no-schedule",
+        lambda i: "amortisation is schedule, but the schedules tape has no row for it",
     )
     if "schedules" not in tapes:
         return
@@ -316,14 +322,20 @@ def _schedule_rules(tapes: dict[str, Tape], frames: Frames, findings: Findings) 
     )
     late = known & (schedules["month"].to_numpy() > mine["term_months"].to_numpy())
     findings.rows(
-        tape, late, "after-term", lambda i: f"month {schedules['month'][i]} lies after the term of loan {schedules['loan_id'][i]}"
+        tape,
+        late,
+        "after-term",
+        lambda i: f"month {schedules['month'][i]} lies after the term of loan {schedules['loan_id'][i]}",
     )
     paid = schedules.groupby("loan_id")["principal_usd"].sum().reindex(loans["loan_id"]).to_numpy()
     owed = (loans["balance_usd"] + loans["undrawn_usd"]).to_numpy()
     with np.errstate(invalid="ignore"):
         over = paid > owed + 0.005
     findings.rows(
-        tapes["loans"], over, "over-scheduled", lambda i: f"the schedule pays {paid[i]:.2f}, more than the {owed[i]:.2f} lent"
+        tapes["loans"],
+        over,
+        "over-scheduled",
+        lambda i: f"the schedule pays {paid[i]:.2f}, more than the {owed[i]:.2f} lent",
     )
 
 
@@ -360,7 +372,10 @@ def _deployment_rules(tape: Tape, loan_tape: Tape, frames: Frames, market: Marke
     with np.errstate(invalid="ignore"):
         late = first > loans["term_months"].to_numpy()
     findings.rows(
-        loan_tape, late, "service-after-term", lambda i: f"no chip is in service before month {first[i]:.0f}, after the loan's term"
+        loan_tape,
+        late,
+        "service-after-term",
+        lambda i: f"no chip is in service before month {first[i]:.0f}, after the loan's term",
     )
     for name, chips in deployments.groupby("gpu")["units"].sum().items():
         if chips > MAX_CHIPS:

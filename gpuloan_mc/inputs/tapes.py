@@ -50,7 +50,9 @@ def read_tapes(folder: Path) -> dict[str, Tape]:
             except _Unreadable as error:
                 problems.append(Problem(found[0].name, str(error), "unreadable"))
         elif name in REQUIRED:
-            problems.append(Problem(f"{name}.csv", f"missing in {folder.name}; a .csv or .parquet of it is needed", "no-tape"))
+            problems.append(
+                Problem(f"{name}.csv", f"missing in {folder.name}; a .csv or .parquet of it is needed", "no-tape")
+            )
     if problems:
         raise InputRejected(problems)
     return tapes

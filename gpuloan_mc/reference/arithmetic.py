@@ -103,7 +103,7 @@ def flush(x: F32) -> F32:
 
 def clip(x: F32, low: ArrayLike, high: ArrayLike) -> F32:
     """x held between low and high."""
-    return np.minimum(np.maximum(x, low), high)  # type: ignore[no-any-return]
+    return np.minimum(np.maximum(x, low), high)
 
 
 def exp(x: ArrayLike) -> F32:
@@ -112,7 +112,7 @@ def exp(x: ArrayLike) -> F32:
     return (less_one + f32(1)) * scale
 
 
-def _exp_parts(x: F32, correction: ArrayLike) -> tuple[F32, F32]:
+def _exp_parts(x: F32, correction: F32 | np.float32) -> tuple[F32, F32]:
     """(e^r - 1, 2^k) with e^(x + correction) = e^r 2^k; the correction is far below one ulp of x."""
     x = clip(x, -EXP_LIMIT, EXP_LIMIT)
     k = fma(x, _LOG2E, _ROUNDER) - _ROUNDER
@@ -141,7 +141,7 @@ def normal_quantile(p: ArrayLike) -> F32:
     lost = fma(p, f32(-2), f32(1) - x)  # 1 - 2p - x, exactly
     w = -log((f32(4) * p) * (f32(1) - p))
     far = w >= f32(5)
-    ratio, more = polynomial(_QUANTILE_CENTRE, w - f32(2.5)), f32(0)
+    ratio, more = polynomial(_QUANTILE_CENTRE, w - f32(2.5)), np.zeros_like(w)
     if far.any():
         tail, tail_more = _quantile_tail(np.maximum(w, f32(5)))
         ratio, more = np.where(far, tail, ratio), np.where(far, tail_more, f32(0))

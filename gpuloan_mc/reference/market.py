@@ -44,7 +44,8 @@ def demand_path(plan: MarketPlan, seed: int, paths: U64, n_months: int | None = 
 
 def next_regime(plan: MarketPlan, regime: I32, u: I32) -> I32:
     """(2.1) the first regime whose cumulative threshold exceeds the word."""
-    return (u[:, None] >= plan.regime_thresholds[regime]).sum(axis=1).astype(np.int32)
+    passed = u[:, None] >= plan.regime_thresholds[regime]
+    return np.asarray(passed.sum(axis=1), dtype=np.int32)
 
 
 def jump(plan: MarketPlan, u: I32, n: F32) -> F32:
@@ -178,7 +179,8 @@ def chip_values(plan: MarketPlan, t: int, contract: F32, utilisation: F32) -> F3
     net = np.maximum(fma(contract, utilisation[:, None], -plan.hourly_cost[t]), f32(0))
     earned = (HOURS_A_YEAR * net) * plan.annuity[t]
     g = plan.vintage_generation
-    return np.maximum(plan.scrap_value[g], np.minimum(plan.value_cap[t], earned[:, g]))
+    capped: F32 = np.minimum(plan.value_cap[t], earned[:, g])
+    return np.maximum(plan.scrap_value[g], capped)
 
 
 def path_numbers(first: int, n: int) -> NDArray[np.uint64]:

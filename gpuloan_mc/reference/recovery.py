@@ -98,9 +98,7 @@ def contract_value(plan: Plan, t: int, state: LoanState, p: I64, d: I64) -> tupl
     return (deployments.hours[d] * margin) * recovery.contract_annuity[left], left
 
 
-def kept_value(
-    plan: Plan, t: int, state: LoanState, prices: Prices, p: I64, d: I64, kept: Bool, haircut: F32
-) -> F32:
+def kept_value(plan: Plan, t: int, state: LoanState, prices: Prices, p: I64, d: I64, kept: Bool, haircut: F32) -> F32:
     """(6.2) contract and chips of a deployment that the lender keeps; 0 where it is not kept."""
     deployments, recovery = plan.deployments, plan.recovery
     contract, left = contract_value(plan, t, state, p, d)

@@ -98,7 +98,9 @@ def test_step_in_keeps_the_contract_and_the_chips_after_it(market, gpu, book):
         contracts={"renewal": [0.0], "paid_share": 0.97},
     )
     part["value"] = {"buyers_yield": 0.15, "expected_decline": 0.22}
-    world = market(horizon_months=3, gpu=part, hazard_classes=[{"name": "safe", "hazard": 0.0}, {"name": "bad", "hazard": 20.0}])
+    world = market(
+        horizon_months=3, gpu=part, hazard_classes=[{"name": "safe", "hazard": 0.0}, {"name": "bad", "hazard": 20.0}]
+    )
     parties = [{"obligor_id": "P", "hazard_class": "bad"}, SAFE[1]]
     rows = one_default(world, book(world, [LOAN | {"balance_usd": 5e6}], parties, [CHIPS | LET]))
     tau = int(rows.month[0])

@@ -106,7 +106,13 @@ def test_the_first_launch_spares_the_newest_generation(market, gpu):
     part = gpu()
     old = part["generations"][0]
     part["generations"] = [old | {"name": "new", "launch_month": 3}, old]
-    part["launches"] = {"first_month": 3.0, "cadence_months": 1000.0, "ramp_months": 6.0, "impact": 0.5, "gain_mean": 0.4}
+    part["launches"] = {
+        "first_month": 3.0,
+        "cadence_months": 1000.0,
+        "ramp_months": 6.0,
+        "impact": 0.5,
+        "gain_mean": 0.4,
+    }
     prices = simulate_prices(market(gpu=part), n_paths=3)
     assert prices.generations == ("H100", "new")
     assert np.allclose(prices.contract[:, :, 1], 2.0, rtol=1e-6)

@@ -108,7 +108,12 @@ def test_matched_hazards_return_the_pd_curve(market, pool):
         demand={"mean_reversion": 2.0, "volatility": 0.3},
         regimes=REGIMES,
         hazard_classes=[
-            {"name": "pool", "pd_by_year": [0.02, 0.06, 0.09], "demand_sensitivity": 1.0, "regime_multipliers": [0.7, 2.5]}
+            {
+                "name": "pool",
+                "pd_by_year": [0.02, 0.06, 0.09],
+                "demand_sensitivity": 1.0,
+                "regime_multipliers": [0.7, 2.5],
+            }
         ],
     )
     result = simulate(pool(world, 300, term_months=36), world, n_paths=8000, seed=2)

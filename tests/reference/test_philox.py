@@ -77,5 +77,7 @@ def test_rank_orders_words_as_their_normals():
 
 @pytest.mark.parametrize("p, happens", [(0.0, 0), (1.0, 2**12)])
 def test_events_never_at_zero_and_always_at_one(p, happens):
-    w = np.append(np.random.default_rng(2).integers(0, 2**32, 2**12 - 2, dtype=np.uint32), [0, 2**32 - 1]).astype(np.uint32)
+    w = np.append(np.random.default_rng(2).integers(0, 2**32, 2**12 - 2, dtype=np.uint32), [0, 2**32 - 1]).astype(
+        np.uint32
+    )
     assert (philox.event_word(w) < philox.event_threshold(p)).sum() == happens

@@ -59,7 +59,9 @@ def test_a_schedule_is_followed_and_the_rest_falls_due_at_maturity(market, book)
     world = market(horizon_months=12)
     loan = {"loan_id": "L", "borrower_id": "B", "balance_usd": 1000.0, "rate": 0.05, "term_months": 8, "lgd": 0.5}
     rows = [{"loan_id": "L", "month": 3, "principal_usd": 250.0}, {"loan_id": "L", "month": 5, "principal_usd": 100.0}]
-    portfolio = book(world, [loan | {"amortisation": "schedule"}], [{"obligor_id": "B", "hazard_class": "safe"}], None, rows)
+    portfolio = book(
+        world, [loan | {"amortisation": "schedule"}], [{"obligor_id": "B", "hazard_class": "safe"}], None, rows
+    )
     plan = build_plan(portfolio, world)
     assert np.allclose(plan.plain.opening[0, 1:10], [1, 1, 1, 0.75, 0.75, 0.65, 0.65, 0.65, 0])
 
