@@ -24,19 +24,23 @@ DEBUG = "GPULOAN_MC_DEBUG"
 def main() -> None:
     """Run the command line; errors become sentences and exit codes."""
     try:
-        code = cli.main(prog_name="gpuloan-mc", standalone_mode=False)
-    except click.exceptions.Abort:
-        _stop("stopped", EXIT_INTERRUPTED)
+        # not cli.main: it ends with code 1 when the reader of our output has gone
+        with cli.make_context("gpuloan-mc", sys.argv[1:]) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except GpuLoanError as error:
         _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         _stop("stopped", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except MemoryError as error:
+        _stop(f"not enough memory: {error}. Ask for fewer --paths or a smaller --chunk.", EXIT_ENVIRONMENT)
     except Exception as error:
         if os.environ.get(DEBUG) == "1":
             raise
@@ -46,7 +50,7 @@ def main() -> None:
             EXIT_BUG,
         )
     else:
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(0)
 
 
 def _stop(message: str, code: int) -> None:
@@ -90,12 +94,15 @@ def run(
     """Simulate BOOK and print its loss distribution."""
     from .market import Market
     from .portfolio import Portfolio
+    from .result import prepare_run_folder
     from .simulation import simulate
 
     market = Market.read(book)
     portfolio = Portfolio.read(book, market)
     for line in portfolio.warnings:
         click.echo(f"warning: {line}", err=True)
+    if out is not None:
+        prepare_run_folder(out)  # refused now rather than after the simulation
     with _progress(hidden=as_json) as progress:
         result = simulate(portfolio, market, n_paths=paths, seed=seed, engine=engine, chunk=chunk, progress=progress)
     if out is not None:
@@ -168,22 +175,27 @@ def _table(title: str, *columns: str) -> Any:
 def _show(*items: Any) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    for item in items:
-        console.print(item, highlight=False)
+    # names come from the book: brackets and colons in them are text, not markup
+    console = Console(width=None if sys.stdout.isatty() else 100, markup=False, emoji=False)
+    with console.capture() as shown:
+        for item in items:
+            console.print(item, highlight=False)
+    click.echo(shown.get(), nl=False)
 
 
 def _print_result(book: str, result: Result) -> None:
     share = 100 / result.commitment_usd
 
     def row(name: str, value: float, error: str) -> tuple[str, str, str, str]:
+        if value != value:  # one path has no standard deviation
+            return name, "…", "…", error
         return name, f"{value:,.0f}", f"{value * share:.3f} %", error
 
     table = _table(
         f"{book}: loss to month {result.horizon_months}", "figure", "dollars", "of book", "± standard error, or 95 %"
     )
-    table.add_row(*row("expected loss", result.expected_loss, f"± {result.expected_loss_se:,.0f}"))
-    table.add_row(*row("standard deviation", result.loss_std, f"± {result.figures.loss_std_se / 100:,.0f}"))
+    table.add_row(*row("expected loss", result.expected_loss, _plus_minus(result.expected_loss_se)))
+    table.add_row(*row("standard deviation", result.loss_std, _plus_minus(result.figures.loss_std_se / 100)))
     for level, value in result.value_at_risk.items():
         bounds = ["…" if x is None else f"{x:,.0f}" for x in result.value_at_risk_ci[level]]
         table.add_row(*row(f"VaR {100 * level:g} %", value, " to ".join(bounds)))
@@ -191,15 +203,17 @@ def _print_result(book: str, result: Result) -> None:
         table.add_row(*row(f"ES {100 * level:g} %", value, _plus_minus(result.expected_shortfall_se[level])))
     table.add_section()
     for year, moments in enumerate(result.loss_by_year, start=1):
-        table.add_row(*row(f"expected loss, year {year}", moments.mean / 100, f"± {moments.standard_error / 100:,.0f}"))
+        table.add_row(
+            *row(f"expected loss, year {year}", moments.mean / 100, _plus_minus(moments.standard_error / 100))
+        )
     for cause, moments in result.loss_by_cause.items():
-        table.add_row(*row(f"expected loss, {cause}", moments.mean / 100, f"± {moments.standard_error / 100:,.0f}"))
+        table.add_row(*row(f"expected loss, {cause}", moments.mean / 100, _plus_minus(moments.standard_error / 100)))
     low, high = result.figures.probability_of_loss_ci
     lines = [
         f"{result.n_loans} loans, {result.commitment_usd:,.0f} dollars lent or committed, {result.n_paths:,} paths, "
         f"seed {result.seed}",
         f"any loss: {result.probability_of_loss:.2%} of paths ({low:.2%} … {high:.2%}); "
-        f"default rate {result.default_rate:.3%} ± {result.default_rate_se:.3%}",
+        f"default rate {result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')}",
         f"engine {result.engine} ({result.engine_reason}); {result.seconds:.2f} s, "
         f"{result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",
@@ -210,8 +224,9 @@ def _print_result(book: str, result: Result) -> None:
     _show(table, *lines)
 
 
-def _plus_minus(error: float | None) -> str:
-    return "± …" if error is None else f"± {error:,.0f}"
+def _plus_minus(error: float | None, style: str = ",.0f") -> str:
+    """An error, or dots where the paths are too few for one (None or NaN)."""
+    return "± …" if error is None or error != error else f"± {error:{style}}"
 
 
 POINTS = (0.05, 0.5, 0.95)

@@ -199,9 +199,9 @@ def cox_survival_ou(
 ) -> float:
     """The probability of no default in months 1 to n: E[exp(-Σ_t h_t·e^{-b·M_t})], M an OU process seen monthly.
 
-    hazards: h_t a month, shape (n_months,); sensitivity: b. One regime and no jumps. The density of M on surviving paths
-    is carried from month to month by the trapezoidal rule; error below 1e-10 for |b|·sigma up to 2. A Cox process:
-    Lando, Review of Derivatives Research 2, 1998.
+    hazards: h_t a month, shape (n_months,); sensitivity: b. One regime and no jumps. The density of M on surviving
+    paths is carried from month to month by the trapezoidal rule; error below 1e-10 for |b|·sigma up to 2. A Cox
+    process: Lando, Review of Derivatives Research 2, 1998.
     """
     monthly = np.asarray(hazards, dtype=np.float64)
     decay, noise = math.exp(-kappa * MONTH), math.sqrt(ou_moments(kappa, sigma, MONTH, 0.0, 0.0)[1])
@@ -260,8 +260,8 @@ def frye_expected_loss(
     """Expected loss, a share of exposure, when default and collateral share a factor: E[1{default}·max(0, 1 - C)].
 
     Default: loading·X + sqrt(1-loading²)·ε falls below the normal quantile of pd. Collateral over exposure:
-    ln C = ln collateral + volatility·(r·X + sqrt(1-r²)·e), r = collateral_loading. One step, (3.3) with H = 1. Models of
-    Frye (Risk 13(4), 2000) and Pykhtin (Risk 16(8), 2003), here by quadrature over X and, given X, over e.
+    ln C = ln collateral + volatility·(r·X + sqrt(1-r²)·e), r = collateral_loading. One step, (3.3) with H = 1. Models
+    of Frye (Risk 13(4), 2000) and Pykhtin (Risk 16(8), 2003), here by quadrature over X and, given X, over e.
     """
     own = _own_share(pd, loading)
     threshold = float(special.ndtri(pd))

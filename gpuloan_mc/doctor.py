@@ -17,6 +17,7 @@ NEEDED = {
     "click": (8, 1),
     "rich": (13,),
 }
+COMING = ("numba", "cuda", "numba-cuda")
 
 
 def report() -> list[str]:
@@ -24,6 +25,7 @@ def report() -> list[str]:
     lines = [f"gpuloan-mc {__version__}, Python {platform.python_version()} on {platform.machine()}"]
     lines += [f"{name} {_installed(name) or 'missing'}" for name in NEEDED]
     lines.append("engine numpy: usable")
+    lines += [f"engine {name}: not in this version" for name in COMING]
     lines.append(f"bundled books: {', '.join(bundled_books())}")
     return lines
 

@@ -23,6 +23,7 @@ from .reference.arithmetic import F32, F64, I32, I64
 U64 = NDArray[np.uint64]
 
 REPAID_BELOW = np.float32(2.0**-20)
+_NEGLIGIBLE = np.float32(2.0**-60)
 CAUSES = ("parent", "maturity", "tenant", "payment", "covenant")
 
 
@@ -275,11 +276,16 @@ def _frozen(array: NDArray[Any]) -> Any:
 
 
 def freeze(part: Any) -> Any:
-    """Make every array of a part of the plan contiguous and read-only."""
+    """Make every array of a part of the plan contiguous and read-only, and float32 below 2^-60 zero.
+
+    Products of what is left stay above float32's subnormals (docs/model.md 1.5).
+    """
     for field in fields(part):
         value = getattr(part, field.name)
         if isinstance(value, np.ndarray):
             value = np.ascontiguousarray(value)
+            if value.dtype == np.float32:
+                value = np.where(np.abs(value) < _NEGLIGIBLE, np.float32(0), value)
             value.setflags(write=False)
             object.__setattr__(part, field.name, value)
     return part

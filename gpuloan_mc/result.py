@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, risk
-from .files import empty_folder, write_whole
+from .files import empty_folder, toml_text, write_whole
 from .inputs.market_file import FILE_NAME
 from .plan import Plan
 from .reference.arithmetic import I32, I64
@@ -149,6 +149,9 @@ class Result:
 
     def to_json_dict(self) -> dict[str, Any]:
         """The object that `gpuloan-mc run --json` prints: money in dollars, finite numbers or null."""
+        return {key: _finite(value) for key, value in self._json_fields().items()}
+
+    def _json_fields(self) -> dict[str, Any]:
         figures = self.figures
         return {
             "version": __version__,
@@ -192,18 +195,18 @@ class Result:
     def write(self, folder: str | Path, portfolio: Portfolio, market: Market) -> Path:
         """Write the run folder: manifest.json, summary.json, paths.parquet, inputs/ with the book as read and plan.npz.
 
-        The manifest comes last: a folder that has one is complete.
+        The manifest comes last: a folder that has one is complete. `inputs` is a book that can be run again.
 
         Raises:
-            UsageError: the folder holds something that is not an earlier run.
+            UsageError: the folder holds something that is not an earlier run, or can't be written.
         """
-        target = empty_folder(Path(folder), mark=MANIFEST)
+        target = prepare_run_folder(folder)
         (target / MANIFEST).unlink(missing_ok=True)
         inputs = target / "inputs"
         inputs.mkdir(exist_ok=True)
         for name in ("loans", "deployments", "obligors", "schedules"):
             write_whole(inputs / f"{name}.parquet", _parquet(getattr(portfolio, name)))
-        write_whole(inputs / FILE_NAME.replace(".toml", ".json"), market.model_dump_json(indent=2).encode())
+        write_whole(inputs / FILE_NAME, toml_text(market.model_dump(exclude_none=True)).encode())
         write_whole(inputs / "plan.npz", self.plan.to_bytes())
         write_whole(target / "paths.parquet", _parquet(self.paths()))
         write_whole(target / "summary.json", (self.to_json() + "\n").encode())
@@ -242,6 +245,24 @@ class Result:
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "python": platform.python_version(),
         }
+
+
+def prepare_run_folder(folder: str | Path) -> Path:
+    """The folder of a run, made if need be; an earlier run's folder may be used again.
+
+    Raises:
+        UsageError: the folder holds something that is not an earlier run, or can't be made.
+    """
+    return empty_folder(Path(folder), mark=MANIFEST)
+
+
+def _finite(value: Any) -> Any:
+    """The value as JSON can hold it: an error that one path can't give (NaN) is null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _dollars(cents: int | None) -> float | None:

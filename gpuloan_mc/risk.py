@@ -79,8 +79,7 @@ class RiskFigures:
 
     Mappings go from a level, such as 0.999, to its figure. A bound of `value_at_risk_ci` is None where the paths are
     too few to have one. `tail_paths` counts the paths that an expected shortfall averages: with few, distrust its error
-    too.
-    A standard error is nan with one path.
+    too. A standard error is nan with one path.
     """
 
     n_paths: int
@@ -290,8 +289,8 @@ def expected_shortfall(sorted_losses: I64, level: float) -> float:
 def expected_shortfall_se(sorted_losses: I64, level: float) -> float:
     """The standard error of the expected shortfall, cents: that of the mean excess over the quantile, over 1 - level.
 
-    The asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan
-    where a single path makes the tail. It knows only the tail that was drawn, and is too small when that holds few paths.
+    The asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan where a single path
+    makes the tail. It knows only the tail that was drawn, and is too small when that holds few paths.
     """
     if tail_paths(len(sorted_losses), level) < 2:
         return math.nan

@@ -1,19 +1,27 @@
 """The command line as its user meets it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
+from gpuloan_mc import cli, doctor, simulation
 from gpuloan_mc.inputs.books import bundled_books
 
+# -P and this path: the package under test, not whatever lies in the working directory
+PYTHON = [sys.executable, "-P", "-W", "error"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
 
-def gpuloan_mc(*arguments, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "gpuloan_mc.cli", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+
+def gpuloan_mc(*arguments, code=0, cwd=None):
+    command = [*PYTHON, "-m", "gpuloan_mc.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, cwd=cwd)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
@@ -27,7 +35,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
         times.append(time.perf_counter() - start)
     assert min(times) < 0.4
     code = "import sys, gpuloan_mc.cli; print([m for m in ('numpy', 'pandas', 'scipy', 'pydantic', 'rich') if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert loaded.stdout.strip() == "[]"
 
 
@@ -90,6 +98,106 @@ def test_a_bad_market_names_the_place_and_the_meant_key(tmp_path):
 )
 def test_exit_codes(arguments, code):
     gpuloan_mc(*arguments, code=code)
+
+
+def stopped(monkeypatch, *arguments):
+    """Exit code of the command line run in this process."""
+    monkeypatch.setattr(sys, "argv", ["gpuloan-mc", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    "error, code, text",
+    [
+        (KeyboardInterrupt(), 5, "stopped"),
+        (MemoryError("8 TiB"), 4, "not enough memory: 8 TiB. Ask for fewer --paths"),
+        (ZeroDivisionError("by nought"), 70, "a bug in gpuloan-mc: ZeroDivisionError: by nought\nPlease report"),
+    ],
+)
+def test_whatever_stops_a_run_is_a_sentence_and_a_code(monkeypatch, capsys, error, code, text):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.delenv("GPULOAN_MC_DEBUG", raising=False)
+    monkeypatch.setattr(simulation, "simulate", broken)
+    assert stopped(monkeypatch, "run", "vasicek-100") == code
+    shown = capsys.readouterr()
+    assert text in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+
+
+def test_debug_shows_where_a_bug_is(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setenv("GPULOAN_MC_DEBUG", "1")
+    monkeypatch.setattr(simulation, "simulate", broken)
+    monkeypatch.setattr(sys, "argv", ["gpuloan-mc", "run", "vasicek-100"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_run(monkeypatch, capsys, tmp_path):
+    def late(*_, **__):
+        raise AssertionError("the run has begun")
+
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(simulation, "simulate", late)
+    below = tmp_path / "notes.txt" / "out"
+    for folder, text in ((tmp_path, "is not empty"), (below, "can't be used: Not a directory")):
+        assert stopped(monkeypatch, "run", "vasicek-100", "--out", folder) == 2
+        assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "versions, text", [({}, "numpy is missing"), ({"numpy": "1.26.4"}, "numpy is 1.26.4, too old")]
+)
+def test_doctor_names_what_is_missing_or_old(monkeypatch, capsys, versions, text):
+    true_version = doctor.importlib.metadata.version
+
+    def version(name):
+        if name == "numpy" and name not in versions:
+            raise PackageNotFoundError(name)
+        return versions.get(name) or true_version(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    assert stopped(monkeypatch, "doctor") == 4
+    assert text in capsys.readouterr().err
+
+
+def test_one_path_has_no_error_and_says_so():
+    found = json.loads(gpuloan_mc("run", "vasicek-100", "--paths", 1, "--json").stdout)
+    assert found["expected_loss_se"] is None
+    table = gpuloan_mc("run", "vasicek-100", "--paths", 1).stdout
+    assert "± …" in table
+    assert re.search(r"\bnan\b", table) is None
+    assert "rests on fewer than 50 paths" in table
+
+
+def test_brackets_in_a_name_are_text(tmp_path):
+    for name in ("[red]book", "[", ":smile:"):
+        gpuloan_mc("example", name, "--loans", 5, cwd=tmp_path)
+        assert gpuloan_mc("run", name, "--paths", 5, cwd=tmp_path).stdout.startswith(f"{name}: loss to month")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_stops_early_is_no_error(form):
+    read, write = os.pipe()
+    os.close(read)  # every write to the pipe fails from now on
+    command = [*PYTHON, "-m", "gpuloan_mc.cli", "run", "vasicek-100", "--paths", "10", *form]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=300, env=ENVIRONMENT)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_folder_holds_a_book_that_runs_again(tmp_path):
+    first = gpuloan_mc("run", "neocloud-2024", "--paths", 20, "--json", "--out", tmp_path / "out").stdout
+    again = gpuloan_mc("run", tmp_path / "out" / "inputs", "--paths", 20, "--json").stdout
+    for key in ("digest", "plan_digest"):
+        assert json.loads(first)[key] == json.loads(again)[key]
 
 
 def test_prices_by_generation():

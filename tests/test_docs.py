@@ -1,11 +1,14 @@
 """What the documents show is what happens."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import gpuloan_mc
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -15,7 +18,10 @@ def block(name):
 
 
 def test_the_readmes_example_prints_what_it_says():
-    done = subprocess.run([sys.executable, "-W", "error", "-c", block("example")], capture_output=True, text=True)
+    # -P and this path: the package under test, not whatever lies in the working directory
+    environment = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
+    command = [sys.executable, "-P", "-W", "error", "-c", block("example")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stderr == ""
     assert done.stdout == block("output")
 

@@ -1,12 +1,18 @@
 """Results: figures, tables, JSON and run folders."""
 
 import json
+import tomllib
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuloan_mc.errors import UsageError
+from gpuloan_mc.files import toml_text
+from gpuloan_mc.inputs.books import bundled_books
+from gpuloan_mc.market import Market
 from gpuloan_mc.plan import Plan
 from gpuloan_mc.result import MANIFEST
 from gpuloan_mc.simulation import simulate
@@ -47,7 +53,7 @@ def test_a_run_folder_is_complete_and_readable(run, tmp_path):
     folder = result.write(tmp_path / "out", portfolio, world)
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert names == [
-        "inputs/deployments.parquet", "inputs/loans.parquet", "inputs/market.json", "inputs/obligors.parquet",
+        "inputs/deployments.parquet", "inputs/loans.parquet", "inputs/market.toml", "inputs/obligors.parquet",
         "inputs/plan.npz", "inputs/schedules.parquet", MANIFEST, "paths.parquet", "summary.json",
     ]  # fmt: skip
     paths = pd.read_parquet(folder / "paths.parquet")
@@ -62,10 +68,39 @@ def test_the_book_as_read_runs_again(run, tmp_path):
     world, portfolio, result = run
     inputs = result.write(tmp_path / "out", portfolio, world) / "inputs"
     frames = {n: pd.read_parquet(inputs / f"{n}.parquet") for n in ("loans", "deployments", "obligors", "schedules")}
-    again = type(portfolio).from_frames(
-        market=type(world).model_validate_json((inputs / "market.json").read_text()), **frames
-    )
-    assert simulate(again, world, n_paths=10_000).digest == result.digest
+    market = type(world).read(inputs)
+    assert market == world
+    again = type(portfolio).from_frames(market=market, **frames)
+    assert simulate(again, market, n_paths=10_000).digest == result.digest
+    assert type(portfolio).read(inputs).loans.equals(portfolio.loans)
+
+
+TOML_VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(),
+    st.dates(),
+)
+TOML_LISTS = st.lists(TOML_VALUES, max_size=3)
+TOML_KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+TOML_TABLES = st.recursive(
+    st.dictionaries(TOML_KEYS, TOML_VALUES | TOML_LISTS, max_size=4),
+    lambda inner: st.dictionaries(TOML_KEYS, TOML_VALUES | inner | st.lists(inner, min_size=1, max_size=3), max_size=4),
+    max_leaves=8,
+)
+
+
+@given(TOML_TABLES)
+def test_toml_is_read_as_it_was_written(table):
+    assert tomllib.loads(toml_text(table)) == table
+
+
+@pytest.mark.parametrize("book", bundled_books())
+def test_a_bundled_market_survives_writing(book, tmp_path):
+    market = Market.read(book)
+    (tmp_path / "market.toml").write_text(toml_text(market.model_dump(exclude_none=True)), encoding="utf-8")
+    assert Market.read(tmp_path) == market
 
 
 def test_other_peoples_folders_are_left_alone(run, tmp_path):

@@ -67,7 +67,8 @@ def open_workouts(
         rest = rest - kept_value(plan, t, state, prices, p, d[:, j], kept[:, j], haircut)
         rest = rest - claim_value(plan, t, state, p, d[:, j], exists[:, j])
     state.alive[p, loan] = False
-    state.let[p[:, None], d] &= ~exists
+    row, slot = np.nonzero(exists)
+    state.let[p[row], d[row, slot]] = False
     return Workout(
         path=p,
         loan=loan,
