@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from . import __version__
-from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError
+from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
 
 if TYPE_CHECKING:
+    from .market import Market
+    from .portfolio import Portfolio
     from .result import Result
     from .simulation import Prices
 
@@ -88,21 +91,29 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["refuse", "reject"]),
+    default="refuse",
+    show_default=True,
+    help="reject: go on without bad rows and what depends on them.",
+)
 def run(
-    book: str, paths: int | None, seed: int, engine: str, chunk: int | None, out: str | None, as_json: bool
+    book: str,
+    paths: int | None,
+    seed: int,
+    engine: str,
+    chunk: int | None,
+    out: str | None,
+    as_json: bool,
+    on_bad_row: Literal["refuse", "reject"],
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
-    from .market import Market
-    from .portfolio import Portfolio
     from .result import prepare_run_folder
     from .simulation import simulate
 
-    market = Market.read(book)
-    portfolio = Portfolio.read(book, market)
-    for line in portfolio.warnings:
-        click.echo(f"warning: {line}", err=True)
-    if out is not None:
-        prepare_run_folder(out)  # refused now rather than after the simulation
+    folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the simulation
+    market, portfolio = _read_book(book, on_bad_row, folder)
     with _progress(hidden=as_json) as progress:
         result = simulate(portfolio, market, n_paths=paths, seed=seed, engine=engine, chunk=chunk, progress=progress)
     if out is not None:
@@ -111,6 +122,33 @@ def run(
         click.echo(result.to_json())
     else:
         _print_result(book, result)
+
+
+def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path | None) -> tuple[Market, Portfolio]:
+    """Market and portfolio; what was warned of or left out is told, and all problems are in the run folder."""
+    from .inputs.rejected import REJECTED, write_rejected
+    from .market import Market
+    from .portfolio import Portfolio
+    from .result import MANIFEST
+
+    try:
+        market = Market.read(book)
+        portfolio = Portfolio.read(book, market, on_bad_row=on_bad_row)
+    except InputRejected as refused:
+        if folder is not None:
+            (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
+            write_rejected(folder, refused.problems)
+        raise
+    for line in portfolio.warnings:
+        click.echo(f"warning: {line}", err=True)
+    if on_bad_row == "reject" and portfolio.reconciliation is not None:
+        for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
+            click.echo(line, err=True)
+    if folder is not None and on_bad_row == "reject":
+        write_rejected(folder, portfolio.rejected)
+    elif folder is not None:
+        (folder / REJECTED).unlink(missing_ok=True)  # an earlier book's
+    return market, portfolio
 
 
 @cli.command()

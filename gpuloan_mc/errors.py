@@ -46,6 +46,14 @@ class Problem:
         return f"{self.where}: {self.message} [{self.rule}]"
 
 
+class BrokenRule(ValueError):
+    """A rule between the values of market.toml; `rule` is its id, `place` the key within the table that is at fault."""
+
+    def __init__(self, rule: str, place: str, message: str) -> None:
+        super().__init__(message)
+        self.rule, self.place = rule, place
+
+
 class GpuLoanError(Exception):
     """An error that the user can mend; its text is the whole story."""
 

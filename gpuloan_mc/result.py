@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from . import __version__, risk
 from .files import empty_folder, toml_text, write_whole
 from .inputs.market_file import FILE_NAME
+from .inputs.rejected import REJECTED
 from .plan import Plan
 from .reference.arithmetic import I32, I64
 from .risk import LEVELS, Moments, RiskFigures
@@ -248,12 +249,12 @@ class Result:
 
 
 def prepare_run_folder(folder: str | Path) -> Path:
-    """The folder of a run, made if need be; an earlier run's folder may be used again.
+    """The folder of a run, made if need be; the folder of an earlier run, or of one that was refused, may be used again.
 
     Raises:
         UsageError: the folder holds something that is not an earlier run, or can't be made.
     """
-    return empty_folder(Path(folder), mark=MANIFEST)
+    return empty_folder(Path(folder), marks=(MANIFEST, REJECTED))
 
 
 def _finite(value: Any) -> Any:

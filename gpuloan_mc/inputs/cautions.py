@@ -39,7 +39,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _without_effect(view: View) -> Caution:
-    loans, plain = view.loans, ~view.secured()
+    loans, plain = view.loans, ~view.secured
     for column in GPU_ONLY:
         used = plain & (loans[column] != 0).to_numpy()
         if used.any():
@@ -70,13 +70,13 @@ def balance_after(view: View, loans: pd.DataFrame, month: NDArray[np.int64]) -> 
     kind = loans["amortisation"].to_numpy(object)
     share = np.select([kind == "annuity", kind == "linear"], [annuity, 1 - done / paying], 1.0)
     ends = dict(zip(loans["loan_id"], month.tolist(), strict=True))
-    rows = view.schedules[view.schedules["month"] <= view.schedules["loan_id"].map(ends).fillna(0)]
+    rows = view.schedules[view.schedules["month"] <= view.schedules["loan_id"].map(ends).astype(np.float64).fillna(0)]
     paid = rows.groupby("loan_id")["principal_usd"].sum().reindex(loans["loan_id"]).fillna(0).to_numpy()
     return np.where(month >= term, 0.0, np.maximum(owed * share - np.where(kind == "schedule", paid, 0), 0))
 
 
 def _debt_after_contracts(view: View) -> Caution:
-    loans, deployments = view.loans[view.secured()], view.deployments
+    loans, deployments = view.loans[view.secured], view.deployments
     if not len(loans):
         return
     ends = deployments.assign(end=contract_ends(deployments)).groupby("loan_id")["end"].max()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..text import shown
-from .cells import Mask
-from .view import View
+from .view import View, is_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IDS = {"loans": "loan_id", "deployments": "deployment_id", "obligors": "obligor_id"}
 
@@ -45,7 +48,7 @@ def check_links(view: View) -> None:
         )  # fmt: skip
     for child, column, parent, rule in PARENTS:
         if child in view.tapes:
-            _check_known(view, child, column, list(view.frames[parent][IDS[parent]]), _NAMED[parent], rule)
+            _check_known(view, child, column, view.frames[parent][IDS[parent]], _NAMED[parent], rule)
     gpus = [g.name for g in view.market.gpu.generations] if view.market.gpu is not None else []
     if "deployments" in view.tapes and gpus:
         _check_known(view, "deployments", "gpu", gpus, "market.toml's gpu.generations", "unknown-gpu")
@@ -59,16 +62,13 @@ def _check_ids(view: View, name: str) -> None:
     again = np.asarray(ids.duplicated() & (ids != ""))
     before = "stands there before; ids must differ"
     view.report(
-        name,
-        again,
-        "duplicate-id",
-        lambda i: f"{column} {shown(ids[i])} {before}",
-        column=column,
-        even_bad=True,
+        name, again, "duplicate-id", lambda i: f"{column} {shown(ids[i])} {before}", column=column, even_bad=True
     )
-    plain = ids.map(folded)
-    first = {key: i for i, key in reversed(list(enumerate(plain)))} if plain.nunique() < ids.nunique() else {}
-    alike = np.asarray(plain.duplicated() & (plain != "")) & ~again if first else np.zeros(len(ids), dtype=np.bool_)
+    plain = _folded_all(ids)
+    if plain.nunique() == len(ids) - again.sum():
+        return
+    alike = np.asarray(plain.duplicated() & (plain != "")) & ~again
+    first = {key: i for i, key in reversed(list(enumerate(plain)))}
 
     def found(i: int) -> str:
         other = first[plain[i]]
@@ -78,16 +78,27 @@ def _check_ids(view: View, name: str) -> None:
     view.report(name, alike, "similar-id", found, column=column, even_bad=True)
 
 
-def _check_known(view: View, name: str, column: str, known: Sequence[str], place: str, rule: str) -> None:
+def _folded_all(ids: pd.Series) -> pd.Series:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = pa.array(ids, type=pa.large_string())
+    if pc.all(pc.string_is_ascii(array)).as_py() is not False:
+        return pc.utf8_lower(array).to_pandas()  # type: ignore[no-any-return]
+    return ids.map(folded)
+
+
+def _check_known(view: View, name: str, column: str, known: Sequence[str] | pd.Series, place: str, rule: str) -> None:
     values = view.frames[name][column]
-    wrong = ~values.isin(set(known)) & (values != "")
+    wrong = ~is_in(values, known) & (values != "").to_numpy()
     if not wrong.any():
         return
-    alike = {folded(k): k for k in known}
+    names = list(known)
+    alike = {folded(k): k for k in names}
 
     def hint(i: int) -> str:
         same = alike.get(folded(values[i]))
-        return f"did you mean {shown(same)}?" if same else view.findings.suggest(rule, values[i], known)
+        return f"did you mean {shown(same)}?" if same else view.findings.suggest(rule, values[i], names)
 
     view.report(
         name,
@@ -116,9 +127,9 @@ def reject_families(view: View) -> None:
 
 def _reject_children(view: View, child: str, column: str, parent: str) -> None:
     bad = view.findings.bad
-    kept = set(view.frames[parent].loc[~bad[parent], IDS[parent]])
+    kept = view.frames[parent].loc[~bad[parent], IDS[parent]]
     values = view.frames[child][column]
-    orphan = np.asarray(~values.isin(kept) & (values != "")) & ~bad[child]
+    orphan = ~is_in(values, kept) & (values != "").to_numpy() & ~bad[child]
     view.report(
         child, orphan, "parent-rejected", lambda i: f"{column} {shown(values[i])}: that row was rejected", column=column
     )
@@ -127,8 +138,7 @@ def _reject_children(view: View, child: str, column: str, parent: str) -> None:
 def _reject_childless(view: View, child: str) -> None:
     bad, loans = view.findings.bad, view.loans["loan_id"]
     owners = view.frames[child]["loan_id"]
-    had, has = set(owners), set(owners[~bad[child]])
-    lost: Mask = np.asarray(loans.isin(had - has)) & ~bad["loans"]
+    lost = is_in(loans, owners) & ~is_in(loans, owners[~bad[child]]) & ~bad["loans"]
     view.report(
         "loans", lost, "children-rejected", lambda i: f"every row of loan {shown(loans[i])} in {child} was rejected",
         column="loan_id",

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..text import shown
 from .limits import MAX_BALANCE_USD, MAX_LGD_KINDS
-from .view import View
+from .view import View, is_in
 
 
 def check_loans(view: View) -> None:
@@ -45,7 +45,7 @@ def _terms(view: View) -> None:
 
 
 def _lgd(view: View) -> None:
-    loans, secured = view.loans, view.secured()
+    loans, secured = view.loans, view.secured
     lgd, sd, given = loans["lgd"], loans["lgd_sd"], loans["lgd"].notna()
     view.report(
         "loans", ~secured & ~given, "lgd-missing", lambda i: "a loan without deployments needs lgd", column="lgd"
@@ -63,7 +63,7 @@ def _lgd(view: View) -> None:
 
 def _schedules(view: View) -> None:
     loans, schedules = view.loans, view.schedules
-    missing = (loans["amortisation"] == "schedule") & ~loans["loan_id"].isin(set(schedules["loan_id"]))
+    missing = (loans["amortisation"] == "schedule") & ~is_in(loans["loan_id"], schedules["loan_id"])
     view.report(
         "loans", missing, "no-schedule", lambda i: "amortisation is schedule, but the schedules tape has no row for it",
         column="amortisation",
@@ -102,7 +102,7 @@ def check_loan_totals(view: View) -> None:
     if total > MAX_BALANCE_USD:
         found = f"the book is {total:g} dollars; at most {MAX_BALANCE_USD:g} are let in"
         view.file("loans", "book-size", found, column="balance_usd")
-    random = ~view.secured()[view.good["loans"]] & (loans["lgd_sd"] > 0).to_numpy()
+    random = ~view.secured[view.good["loans"]] & (loans["lgd_sd"] > 0).to_numpy()
     kinds = loans.loc[random, ["lgd", "lgd_sd"]].drop_duplicates()
     if len(kinds) > MAX_LGD_KINDS:
         found = f"{len(kinds)} distinct pairs of lgd and lgd_sd; at most {MAX_LGD_KINDS}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text import shown
-from .cells import Cells, Mask
+from .cells import Arrow, Cells, Mask, Texts, is_blank, mask
 from .columns import TAPES, Column
 from .findings import Findings, nearest
 from .hints import number_hint, range_hint
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
 WHOLE = ("months", "count")
 TEXT = ("id", "text", "choice")
-_CONTROL = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_BAD_IN_ID = re.compile(f"[{_CONTROL}\t\n\r\u2028\u2029]")
-_BAD_IN_TEXT = re.compile(f"[{_CONTROL}]")
+_CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}"
+_BAD_IN_TEXT = f"[{_CONTROL}]"
+_BAD_IN_ID = rf"[{_CONTROL}\t\n\r\x{{2028}}\x{{2029}}]"
 
 
 def typed_frame(tape: Tape, factors: tuple[str, ...], findings: Findings) -> tuple[pd.DataFrame, list[str]]:
@@ -76,8 +75,10 @@ def _check_header(tape: Tape, known: list[str], cells: dict[str, Cells], finding
         findings.file(tape.file, "blank-header", f"column {place} has no name")
     own = []
     for header in dict.fromkeys(h for h in headers if h and h not in known):
-        if _BAD_IN_ID.search(header):
-            findings.file(tape.file, "unknown-column", f"the column name {shown(header)} has a control character")
+        if not header.isprintable():
+            findings.file(
+                tape.file, "unknown-column", f"the column name {shown(header)} has a character that can't be shown"
+            )
         elif tape.name == "loans" and nearest(header.lower(), known, 0.85) is None:
             own.append(header)
         else:
@@ -105,7 +106,7 @@ def blank_column(column: Column, n: int) -> NDArray[Any]:
     return np.full(n, np.nan if column.default is None else column.default, dtype=np.float64)
 
 
-def _judged(tape: Tape, column: Column, cells: Cells, findings: Findings) -> NDArray[Any]:
+def _judged(tape: Tape, column: Column, cells: Cells, findings: Findings) -> Any:
     wanted = "text or whole numbers" if column.kind in TEXT else "numbers"
     wrong = cells.form in ("words", "refused") or (column.kind in TEXT and cells.form == "float")
     if wrong and not (cells.form != "refused" and cells.all_missing()):
@@ -117,30 +118,38 @@ def _judged(tape: Tape, column: Column, cells: Cells, findings: Findings) -> NDA
     return judge(tape, cells, column, findings)
 
 
-def _objects(texts: Sequence[str]) -> NDArray[Any]:
-    array = np.empty(len(texts), dtype=object)
-    array[:] = texts
-    return array
+def _series(texts: Arrow) -> Any:
+    """Text as pandas holds it: its own text type from pandas 3 on, objects before."""
+    return texts.to_pandas()
 
 
-def _text_column(tape: Tape, cells: Cells, column: Column, findings: Findings) -> NDArray[Any]:
+def _text_column(tape: Tape, cells: Cells, column: Column, findings: Findings) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     texts = cells.as_text()
-    text = _objects(texts)
-    blank = np.fromiter((not t for t in texts), np.bool_, len(texts))
+    blank = is_blank(texts)
     if column.required:
         _report_blank(tape, blank, column, findings)
     elif column.default:
-        text[blank] = column.default
-    _check_characters(tape, column.name, texts, column.kind == "text" and column.name == "name", findings)
+        texts = pc.if_else(pa.array(blank), column.default, texts)
+    _check_characters(tape, column.name, texts, column.name == "name", findings)
     if column.choices:
-        known = set(column.choices)
-        wrong = np.fromiter((bool(t) and t not in known for t in texts), np.bool_, len(texts))
+        wrong = ~mask(pc.is_in(texts, value_set=pa.array(column.choices, type=texts.type)))
+        words = Texts(texts)
         findings.rows(
-            tape, wrong, "choice",
-            lambda i: f"{column.name} is {shown(texts[i])}; it must be one of {', '.join(column.choices)}",
-            column=column.name, values=texts, hint=lambda i: findings.suggest("choice", texts[i], column.choices),
+            tape, wrong & (texts_length(texts) > 0), "choice",
+            lambda i: f"{column.name} is {shown(words[i])}; it must be one of {', '.join(column.choices)}",
+            column=column.name, values=words, hint=lambda i: findings.suggest("choice", words[i], column.choices),
         )  # fmt: skip
-    return text
+    return _series(texts)
+
+
+def texts_length(texts: Arrow) -> NDArray[np.int64]:
+    """Characters of each cell."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.utf8_length(texts).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _report_blank(tape: Tape, blank: Mask, column: Column, findings: Findings) -> None:
@@ -149,33 +158,35 @@ def _report_blank(tape: Tape, blank: Mask, column: Column, findings: Findings) -
     )
 
 
-def _check_characters(tape: Tape, name: str, texts: Sequence[str], lines_allowed: bool, findings: Findings) -> None:
-    bad = (_BAD_IN_TEXT if lines_allowed else _BAD_IN_ID).search
-    odd = np.fromiter((not t.isprintable() and bad(t) is not None for t in texts), np.bool_, len(texts))
+def _check_characters(tape: Tape, name: str, texts: Arrow, lines_allowed: bool, findings: Findings) -> None:
+    import pyarrow.compute as pc
+
+    odd = mask(pc.match_substring_regex(texts, _BAD_IN_TEXT if lines_allowed else _BAD_IN_ID))
+    words = Texts(texts)
     findings.rows(
-        tape, odd, "control-character", lambda i: f"{name} is {shown(texts[i])}, with a character that can't be shown",
-        column=name, values=texts,
+        tape, odd, "control-character", lambda i: f"{name} is {shown(words[i])}, with a character that can't be shown",
+        column=name, values=words,
     )  # fmt: skip
-    long = np.fromiter(map(len, texts), np.int64, len(texts)) > MAX_CELL_CHARACTERS
+    length = texts_length(texts)
     findings.rows(
-        tape, long, "long-cell", lambda i: f"{name} has {len(texts[i]):,} characters; at most {MAX_CELL_CHARACTERS:,}",
-        column=name, values=texts,
+        tape, length > MAX_CELL_CHARACTERS, "long-cell",
+        lambda i: f"{name} has {length[i]:,} characters; at most {MAX_CELL_CHARACTERS:,}", column=name, values=words,
     )  # fmt: skip
 
 
-def _own_column(tape: Tape, name: str, cells: Cells, findings: Findings) -> NDArray[Any]:
+def _own_column(tape: Tape, name: str, cells: Cells, findings: Findings) -> Any:
     if cells.form == "refused":
         found = f"column {shown(name)} holds {cells.type}, which can't be shown as text"
         findings.file(tape.file, "column-type", found, column=name, value=cells.type)
-        return _objects([""] * tape.n_rows)
+        return _series(cells.texts).astype(object)
     texts = cells.as_text()
     _check_characters(tape, name, texts, True, findings)
-    return _objects(texts)
+    return _series(texts).astype(object)
 
 
 def _number_column(tape: Tape, cells: Cells, column: Column, findings: Findings) -> NDArray[Any]:
     values, blank = cells.as_numbers()
-    texts: Sequence[Any] = cells.texts if cells.numbers is None else cells.numbers.tolist()
+    texts: Sequence[Any] = Texts(cells.texts) if cells.numbers is None else cells.numbers.tolist()
     bad = ~blank & ~np.isfinite(values)
     findings.rows(
         tape, bad, "not-a-number", lambda i: f"{column.name} is {_found(texts[i])}, which is not a finite number",

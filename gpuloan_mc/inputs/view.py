@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..market import Market
-from .cells import Mask
+from .cells import Mask, mask
 from .findings import Findings
 from .tapes import Tape
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def is_in(values: Any, known: Any) -> Mask:
+    """Where text is among the known texts; pandas' own isin takes a hundred times as long for its text type."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    here, there = (pa.array(v, type=pa.large_string()) for v in (values, known))
+    return mask(pc.is_in(here, value_set=there))
 
 
 @dataclass(frozen=True)
@@ -66,9 +76,10 @@ class View:
         frame = self.frames[name]
         return frame if self.good[name].all() else frame[self.good[name]]
 
+    @cached_property
     def secured(self) -> Mask:
         """Loans that have a deployment, sound or not."""
-        return np.asarray(self.loans["loan_id"].isin(set(self.deployments["loan_id"])), dtype=np.bool_)
+        return is_in(self.loans["loan_id"], self.deployments["loan_id"])
 
     def file(self, name: str, rule: str, found: str, **details: Any) -> None:
         """A problem of a tape as a whole."""
