@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from . import __version__
-from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError
+from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
 
 if TYPE_CHECKING:
+    from .portfolio import Portfolio
     from .prices import PricePoint, Prices
     from .result import Result
 
@@ -91,6 +93,13 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["refuse", "reject"]),
+    default="refuse",
+    show_default=True,
+    help="reject: go on without bad rows and what depends on them.",
+)
 def run(
     book: str,
     paths: int | None,
@@ -100,14 +109,14 @@ def run(
     out: str | None,
     no_host: bool,
     as_json: bool,
+    on_bad_row: Literal["refuse", "reject"],
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
-    from .portfolio import Portfolio
+    from .run_folder import prepare_run_folder
     from .simulation import simulate
 
-    portfolio = Portfolio.read(book)
-    for line in portfolio.warnings:
-        click.echo(f"warning: {line}", err=True)
+    folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the simulation
+    portfolio = _read_book(book, on_bad_row, folder)
     with _progress(hidden=as_json) as progress:
         result = simulate(
             portfolio,
@@ -124,6 +133,25 @@ def run(
         click.echo(result.to_json())
     else:
         _print_result(book, result)
+
+
+def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path | None) -> Portfolio:
+    """The book; what was warned of or left out is told. All problems of a refused one are in the run folder."""
+    from .inputs.rejected import write_rejected
+    from .portfolio import Portfolio
+
+    try:
+        portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
+    except InputRejected as refused:
+        if folder is not None:
+            write_rejected(folder, refused.problems)
+        raise
+    for line in portfolio.warnings:
+        click.echo(f"warning: {line}", err=True)
+    if on_bad_row == "reject" and portfolio.reconciliation is not None:
+        for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
+            click.echo(line, err=True)
+    return portfolio
 
 
 @cli.command()

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from .errors import BrokenRule
+from .text import shown
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=-0.5, le=5)]
@@ -24,28 +27,45 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 LogShift = Annotated[float, Field(ge=-20, le=20)]
 Months = Annotated[int, Field(ge=-600, le=1200)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+def check_name(name: str) -> str:
+    """Raise ValueError unless every character of the name can be shown."""
+    if not name.isprintable():
+        raise BrokenRule("odd-name", "", f"the name {shown(name)} has a character that can't be shown")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(check_name)]
 
 MAX_LAUNCHES = 32
 
 
-def check_correlation(matrix: list[list[float]], size: int) -> None:
+def check_correlation(matrix: list[list[float]], size: int, place: str = "correlation") -> None:
     """Raise ValueError unless the matrix is a positive definite correlation matrix of the given size."""
     if len(matrix) != size or any(len(row) != size for row in matrix):
-        raise ValueError(f"correlation must be {size} rows of {size} numbers")
+        raise BrokenRule("correlation", place, f"correlation must be {size} rows of {size} numbers")
     array = np.array(matrix, dtype=np.float64)
     if not np.array_equal(array, array.T):
-        raise ValueError("correlation must be symmetric")
+        i, j = np.argwhere(array != array.T)[0] + 1
+        raise BrokenRule(
+            "correlation", f"{place}[{i}][{j}]", f"correlation must be symmetric; [{i}][{j}] is not [{j}][{i}]"
+        )
     if not np.all(np.diag(array) == 1):
-        raise ValueError("the diagonal of correlation must be 1")
-    if np.linalg.eigvalsh(array)[0] < 1e-9:
-        raise ValueError("correlation is not positive definite; shrink its off-diagonal entries")
+        i = int(np.argmax(np.diag(array) != 1)) + 1
+        raise BrokenRule("correlation", f"{place}[{i}][{i}]", "the diagonal of correlation must be 1")
+    lowest = float(np.linalg.eigvalsh(array)[0])
+    if lowest < 1e-9:
+        found = f"correlation is not positive definite: its lowest eigenvalue is {lowest:.3g}"
+        raise BrokenRule("correlation", place, f"{found}; shrink its off-diagonal entries")
 
 
 def check_beta(mean_name: str, mean: float, sd_name: str, sd: float) -> None:
     """Raise ValueError unless a Beta distribution with this mean and standard deviation exists (sd 0: the mean)."""
     if sd > 0 and not sd * sd < mean * (1 - mean):
-        raise ValueError(f"{sd_name} is {sd}; with {mean_name} {mean} it must be below sqrt(mean·(1-mean))")
+        raise BrokenRule(
+            "beta", sd_name, f"{sd_name} is {sd}; with {mean_name} {mean} it must be below sqrt(mean·(1-mean))"
+        )
 
 
 class Table(BaseModel):
@@ -72,11 +92,13 @@ class BaseRate(Table):
     @model_validator(mode="after")
     def _curve(self) -> Self:
         if len(self.months) != len(self.rates):
-            raise ValueError(
-                f"months has {len(self.months)} entries and rates {len(self.rates)}; give one rate a month"
+            raise BrokenRule(
+                "lists-differ",
+                "rates",
+                f"months has {len(self.months)} entries and rates {len(self.rates)}; give one rate a month",
             )
         if any(b <= a for a, b in pairwise(self.months)):
-            raise ValueError("months must increase")
+            raise BrokenRule("curve", "months", "months must increase")
         return self
 
 
@@ -92,15 +114,25 @@ class Regimes(Table):
     def _square(self) -> Self:
         n = len(self.names)
         if len(set(self.names)) != n:
-            raise ValueError("names must differ from each other")
+            raise BrokenRule("doubled-name", "names", "names must differ from each other")
         if len(self.means) != n:
-            raise ValueError(f"means has {len(self.means)} entries; give one for each of the {n} names")
+            raise BrokenRule(
+                "lists-differ", "means", f"means has {len(self.means)} entries; give one for each of the {n} names"
+            )
         if len(self.transitions) != n or any(len(row) != n for row in self.transitions):
-            raise ValueError(f"transitions must be {n} rows of {n} rates a year; the diagonal is 0")
+            raise BrokenRule(
+                "lists-differ", "transitions", f"transitions must be {n} rows of {n} rates a year; the diagonal is 0"
+            )
         if any(row[i] != 0 for i, row in enumerate(self.transitions)):
-            raise ValueError("the diagonal of transitions must be 0: give only the rates from one regime to another")
+            raise BrokenRule(
+                "transitions",
+                "transitions",
+                "the diagonal of transitions must be 0: give only the rates from one regime to another",
+            )
         if self.initial not in self.names:
-            raise ValueError(f"initial is {self.initial!r}; it must be one of {', '.join(self.names)}")
+            raise BrokenRule(
+                "unknown-name", "initial", f"initial is {self.initial!r}; it must be one of {', '.join(self.names)}"
+            )
         return self
 
 
@@ -137,13 +169,15 @@ class HazardClass(Table):
     def _one_curve(self) -> Self:
         given = [k for k in ("pd_by_year", "pd_by_month", "hazard") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of pd_by_year, pd_by_month, hazard (found {', '.join(given) or 'none'})"
+            raise BrokenRule(
+                "one-of",
+                given[0] if given else "hazard",
+                f"give exactly one of pd_by_year, pd_by_month, hazard (found {', '.join(given) or 'none'})",
             )
         for key in ("pd_by_year", "pd_by_month"):
             curve = getattr(self, key)
             if curve and any(b < a for a, b in pairwise(curve)):
-                raise ValueError(f"{key} is cumulative and must not fall")
+                raise BrokenRule("curve", key, f"{key} is cumulative and must not fall")
         return self
 
 
@@ -160,11 +194,15 @@ class Dependence(Table):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.factors[0] != "demand":
-            raise ValueError(f"the first factor must be 'demand', not {self.factors[0]!r}")
+            raise BrokenRule(
+                "market-choice", "factors[1]", f"the first factor must be 'demand', not {self.factors[0]!r}"
+            )
         if len(set(self.factors)) != len(self.factors):
-            raise ValueError("factors must differ from each other")
+            raise BrokenRule("doubled-name", "factors", "factors must differ from each other")
         if (self.copula == "t") != (self.degrees_of_freedom is not None):
-            raise ValueError("degrees_of_freedom belongs to copula = 't', and only to it")
+            raise BrokenRule(
+                "one-of", "degrees_of_freedom", "degrees_of_freedom belongs to copula = 't', and only to it"
+            )
         if self.correlation is not None:
             check_correlation(self.correlation, len(self.factors))
         return self
@@ -207,7 +245,7 @@ class GenerationFactors(Table):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.correlation_decay is not None and self.correlation is not None:
-            raise ValueError("give correlation_decay or correlation, not both")
+            raise BrokenRule("one-of", "correlation", "give correlation_decay or correlation, not both")
         return self
 
 
@@ -226,7 +264,11 @@ class Launches(Table):
     @model_validator(mode="after")
     def _moves(self) -> Self:
         if self.cadence_months == 0 and self.lag_mean_months == 0:
-            raise ValueError("cadence_months and lag_mean_months are both 0: every launch would come in the same month")
+            raise BrokenRule(
+                "standstill",
+                "cadence_months",
+                "cadence_months and lag_mean_months are both 0: every launch would come in the same month",
+            )
         return self
 
 
@@ -258,7 +300,7 @@ class Utilisation(Table):
     @model_validator(mode="after")
     def _order(self) -> Self:
         if self.low > self.high:
-            raise ValueError(f"low ({self.low}) exceeds high ({self.high})")
+            raise BrokenRule("order", "low", f"low ({self.low}) exceeds high ({self.high})")
         return self
 
 
@@ -327,13 +369,17 @@ class GpuMarket(Table):
     def _consistent(self) -> Self:
         names = [g.name for g in self.generations]
         if len(set(names)) != len(names):
-            raise ValueError("two generations have the same name")
+            raise BrokenRule("doubled-name", "generations", "two generations have the same name")
         for expiry in self.overhang.calendar:
             if expiry.gpu not in names:
-                raise ValueError(f"overhang.calendar names gpu {expiry.gpu!r}; known are {', '.join(names)}")
+                raise BrokenRule(
+                    "unknown-name",
+                    "overhang.calendar",
+                    f"overhang.calendar names gpu {expiry.gpu!r}; known are {', '.join(names)}",
+                )
         matrix = self.generation_factors.correlation
         if matrix is not None:
-            check_correlation(matrix, len(names))
+            check_correlation(matrix, len(names), "generation_factors.correlation")
         return self
 
 
@@ -354,15 +400,21 @@ class Market(Table):
         n = len(self.regimes.names)
         names = [c.name for c in self.hazard_classes]
         if len(set(names)) != len(names):
-            raise ValueError("two hazard_classes have the same name")
+            raise BrokenRule("doubled-name", "hazard_classes", "two hazard_classes have the same name")
         for item in self.hazard_classes:
             if item.regime_multipliers is not None and len(item.regime_multipliers) != n:
-                raise ValueError(
+                raise BrokenRule(
+                    "lists-differ",
+                    "hazard_classes",
                     f"hazard class {item.name!r} has {len(item.regime_multipliers)} regime_multipliers; "
-                    f"give one for each of the {n} regimes"
+                    f"give one for each of the {n} regimes",
                 )
         if self.gpu is not None and len(self.gpu.contracts.renewal) != n:
-            raise ValueError(f"gpu.contracts.renewal needs one probability for each of the {n} regimes")
+            raise BrokenRule(
+                "lists-differ",
+                "gpu.contracts.renewal",
+                f"gpu.contracts.renewal needs one probability for each of the {n} regimes",
+            )
         return self
 
     @property
