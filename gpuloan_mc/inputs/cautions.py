@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text import shown
-from .limits import RATE_WARNED, TENANT_SHARE_WARNED
+from .limits import DEBT_AFTER_CONTRACTS_WARNED, RATE_WARNED, TENANT_SHARE_WARNED
 from .rules import sentence
 from .view import View
 
@@ -76,21 +76,17 @@ def balance_after(view: View, loans: pd.DataFrame, month: NDArray[np.int64]) -> 
 
 
 def _debt_after_contracts(view: View) -> Caution:
-    loans, deployments = view.loans[view.secured], view.deployments
-    if not len(loans):
-        return
-    ends = deployments.assign(end=contract_ends(deployments)).groupby("loan_id")["end"].max()
-    last = ends.reindex(loans["loan_id"]).fillna(0).to_numpy(np.int64)
-    left = balance_after(view, loans, last)
+    """Merchant loans, without any contract, are told apart: they have nothing to outlive."""
+    deployments = view.deployments.assign(end=contract_ends(view.deployments))
+    ends = deployments.groupby("loan_id")["end"].max().reindex(view.loans["loan_id"]).fillna(0).to_numpy(np.int64)
+    loans, last = view.loans[ends > 0], ends[ends > 0]
     total = float((loans["balance_usd"] + loans["undrawn_usd"]).sum())
-    long = left > 0.005
-    if long.any():
-        text = f"about {left.sum() / total:.1%} of the GPU loans' {total:,.0f} dollars is due after the last contract has ended"
-        merchant = int((long & (last == 0)).sum())
-        yield (
-            "debt-outlives-contracts",
-            f"{text}: {_count(int(long.sum()), 'loan')}, {merchant:,} of them without any contract",
-        )
+    left = balance_after(view, loans, last)
+    if left.sum() > DEBT_AFTER_CONTRACTS_WARNED * total:
+        first = shown(loans["loan_id"].to_numpy()[int(np.argmax(left))])
+        count = _count(int((left > 0.005).sum()), "loan")
+        text = f"about {left.sum() / total:.1%} of {total:,.0f} dollars lent against contracts is due after the last of them"
+        yield "debt-outlives-contracts", f"{text}: {count}, the largest part by {first}"
 
 
 def _tenant_shares(view: View) -> Caution:
