@@ -115,6 +115,27 @@ def run(
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
+def check(book: str, as_json: bool) -> None:
+    """Check BOOK and print its profile: debt, chips, contracts, ratios, parties. Nothing is simulated."""
+    from .market import Market
+    from .portfolio import Portfolio
+    from .profile import Profile
+
+    market = Market.read(book)
+    profile = Profile.of(Portfolio.read(book, market), market)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(profile.to_json_dict(), indent=2, allow_nan=False))
+    else:
+        from .profile_page import page
+
+        _show(*page(book, profile))
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
 @click.option("--paths", type=click.IntRange(1, 10**6), default=2000, show_default=True)
 @click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
