@@ -155,6 +155,21 @@ def prices(book: str, paths: int, seed: int, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write schema and references as files.")
+def schema(out: str | None) -> None:
+    """Print the JSON Schema of market.toml, or write it and the column reference into DIR."""
+    import json
+
+    from .inputs.schema import market_schema, write_schema
+
+    if out is None:
+        click.echo(json.dumps(market_schema(), indent=2, ensure_ascii=False))
+        return
+    for path in write_schema(out):
+        click.echo(f"wrote {path}")
+
+
+@cli.command()
 def doctor() -> None:
     """Check this installation: packages, engines, bundled books."""
     from .doctor import findings, report
