@@ -8,6 +8,7 @@ import numpy as np
 
 from .outlook import Outlook
 from .planning import generation_order
+from .tables import monthly_hazards
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,16 +142,11 @@ def hazard_classes(outlook: Outlook, tenants: pd.DataFrame, borrowers: pd.DataFr
     """
     import pandas as pd
 
-    names = [c.name for c in outlook.market.hazard_classes]
-    horizon = outlook.market.horizon_months
-    cumulative = np.cumsum(outlook.plan.obligors.hazard, axis=0, dtype=np.float64)
-    frame = pd.DataFrame(
-        {
-            "hazard_class": names,
-            "pd_1_year": -np.expm1(-cumulative[min(12, len(cumulative) - 1)]),
-            "pd_horizon": -np.expm1(-cumulative[horizon]),
-        }
-    )
+    classes, horizon = outlook.market.hazard_classes, outlook.market.horizon_months
+    names, n_months = [c.name for c in classes], max(horizon, 12)
+    hazards = [monthly_hazards(c.pd_by_year, c.pd_by_month, c.hazard, n_months) for c in classes]
+    pds = -np.expm1(-np.cumsum(hazards, axis=1))
+    frame = pd.DataFrame({"hazard_class": names, "pd_1_year": pds[:, 12], "pd_horizon": pds[:, horizon]})
     for count, share, parties in (("borrowers", "commitment_share", borrowers), ("tenants", "revenue_share", tenants)):
         of_class = parties.groupby("hazard_class")["share"]
         frame[count] = of_class.size().reindex(names, fill_value=0).to_numpy(np.int64)

@@ -7,6 +7,8 @@ start date (month 0), money is US dollars, shares are fractions.
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -249,7 +251,7 @@ class Generation(Table):
     opex_usd_per_hour: Annotated[float, Field(ge=0, le=100)] = Field(
         default=0.0, description="cash cost of a chip, dollars an hour at month 0, let or not (2.9, 5.3)"
     )
-    depth_chips: Annotated[float, Field(gt=0, le=1e9)] = Field(
+    depth_chips: Annotated[float, Field(ge=1, le=1e9)] = Field(
         description="depth D of the market at month 0: chips it absorbs (2.7)"
     )
     depth_growth: Annotated[float, Field(ge=-2, le=5)] = Field(
@@ -514,6 +516,12 @@ class Market(Table):
         if self.gpu is not None and len(self.gpu.contracts.renewal) != n:
             raise ValueError(f"gpu.contracts.renewal needs one probability for each of the {n} regimes")
         return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the market as canonical JSON: sorted keys, no blanks, every value written out."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def read(cls, path: str | Path) -> Market:

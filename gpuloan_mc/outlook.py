@@ -48,14 +48,14 @@ class Outlook:
         Raises:
             InputRejected: the book cannot be planned.
         """
-        loans = portfolio.loans
-        last = int(loans["term_months"].max())
-        as_given = market.dependence.replace(pd="as-given")  # nobody defaults here, so no pilot is needed
-        extended = market.replace(horizon_months=max(last, market.horizon_months), dependence=as_given)
-        plan = build_plan(portfolio, extended)
+        loans, horizon = portfolio.loans, market.horizon_months
+        as_given = market.replace(dependence=market.dependence.replace(pd="as-given"))  # nobody defaults: no pilot
+        served = int(portfolio.deployments.groupby("loan_id")["in_service_month"].min().to_numpy().max(initial=1))
+        plan = build_plan(portfolio, as_given.replace(horizon_months=max(served, horizon)))
         first = np.ones(len(loans), dtype=np.int64)
         first[plan.loans.index] = plan.loans.first_month
-        opening, principal = loan_schedules(loans, portfolio, first, extended)
+        to_the_end = as_given.replace(horizon_months=max(int(loans["term_months"].max()), horizon))
+        opening, principal = loan_schedules(loans, portfolio, first, to_the_end)
         dollars = (loans["balance_usd"] + loans["undrawn_usd"]).to_numpy(np.float64)[:, None]
         opening, principal = opening * dollars, principal * dollars
         prices = _month_0(plan) if len(plan.loans.index) else None

@@ -135,11 +135,11 @@ def test_the_archetypes_default_and_lose_as_sketched():
     """Five-year PD and LGD against a float64 sketch made before this code, for orientation: within 0.03."""
     market = Market.read(BUNDLED)
     portfolio = archetype_book(market)
-    totals = simulate(portfolio, market, n_paths=2000, seed=1).loan_totals
+    totals = simulate(portfolio, market, n_paths=2000, seed=1).loans
     kinds = portfolio.loans["archetype"].to_numpy()
     for name, (pd_sketch, lgd_sketch) in SKETCH.items():
         mine = kinds == name
-        pd_found = totals["defaults"][mine].mean() / 2000
-        lgd_found = totals["loss"][mine].sum() / totals["ead"][mine].sum()
+        pd_found = totals["pd"][mine].mean()
+        lgd_found = totals["loss_cents"][mine].sum() / totals["ead_cents"][mine].sum()
         assert abs(pd_found - pd_sketch) < 0.03, (name, pd_found)
         assert abs(lgd_found - lgd_sketch) < 0.03, (name, lgd_found)

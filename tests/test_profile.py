@@ -13,9 +13,9 @@ from gpuloan_mc.market import Market
 from gpuloan_mc.outlook import Outlook
 from gpuloan_mc.planning import build_plan
 from gpuloan_mc.portfolio import Portfolio
+from gpuloan_mc.prices import simulate_prices
 from gpuloan_mc.profile import Profile
 from gpuloan_mc.profile_page import page
-from gpuloan_mc.simulation import simulate_prices
 
 HAZARD = {"hazard_classes": [{"name": "safe", "hazard": 0.0}, {"name": "risky", "hazard": 0.12}]}
 OBLIGORS = [
