@@ -156,6 +156,27 @@ def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path 
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
+def check(book: str, as_json: bool) -> None:
+    """Check BOOK and print its profile: debt, chips, contracts, ratios, parties. Nothing is simulated."""
+    from .market import Market
+    from .portfolio import Portfolio
+    from .profile import Profile
+
+    market = Market.read(book)
+    profile = Profile.of(Portfolio.read(book, market), market)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(profile.to_json_dict(), indent=2, allow_nan=False))
+    else:
+        from .profile_page import page
+
+        _show(*page(book, profile))
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
 @click.option("--paths", type=click.IntRange(1, 100_000), default=2000, show_default=True)
 @click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -171,6 +192,21 @@ def prices(book: str, paths: int, seed: int, as_json: bool) -> None:
         click.echo(json.dumps(points_dict(simulated), indent=2, allow_nan=False))
     else:
         _print_prices(simulated)
+
+
+@cli.command()
+@click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write schema and references as files.")
+def schema(out: str | None) -> None:
+    """Print the JSON Schema of market.toml, or write it and the column reference into DIR."""
+    import json
+
+    from .inputs.schema import market_schema, write_schema
+
+    if out is None:
+        click.echo(json.dumps(market_schema(), indent=2, ensure_ascii=False))
+        return
+    for path in write_schema(out):
+        click.echo(f"wrote {path}")
 
 
 @cli.command()
