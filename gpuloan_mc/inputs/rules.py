@@ -135,7 +135,7 @@ _TABLE = [
     *_rules(
         "warning",
         ("no-effect", "loans", "terms of GPU loans do nothing for loans without deployments", "leave them blank"),
-        ("debt-outlives-contracts", "loans", "of debt with contracts at most 5 % is scheduled after the end of the loan's last one",
+        ("debt-outlives-contracts", "loans", "at most 5 % of debt with contracts is due after the loan's last one",
          "the rest is paid by the spot market: look at price scenarios"),
         ("tenant-share", "deployments", "no tenant pays more than 40 % of the contracted revenue",
          "look at that tenant's default on its own"),

@@ -1,0 +1,38 @@
+"""The table of rules: every id that the code names is in it, each has a case, and the page is written from it."""
+
+import ast
+import re
+from pathlib import Path
+
+import gpuloan_mc
+from gpuloan_mc.inputs.rule_reference import rule_reference
+from gpuloan_mc.inputs.rules import RULES
+
+CODE = Path(gpuloan_mc.__file__).parent
+TESTS = Path(__file__).parent
+
+
+def strings(path):
+    return {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_the_page_is_written_from_the_table():
+    page = Path(__file__).parents[2] / "docs" / "input-rules.md"
+    assert page.read_text() == rule_reference()
+
+
+def test_every_rule_is_used_and_has_a_case():
+    files = [p for p in (CODE / "inputs").glob("*.py") if p.name not in ("rules.py", "rule_reference.py")]
+    used = set().union(*(strings(p) for p in [*files, CODE / "market.py"]))
+    assert set(RULES) <= used
+    cases = set().union(*(re.findall(r"[a-z]+(?:-[a-z]+)+", p.read_text()) for p in TESTS.glob("test_*.py"))) | {
+        s for p in TESTS.glob("test_*.py") for s in strings(p)
+    }
+    assert set(RULES) <= cases
+
+
+def test_rules_are_sentences():
+    for rule in RULES.values():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.id)
+        assert rule.states[-1] not in ".?"
+        assert rule.way_out[-1] not in ".?"
