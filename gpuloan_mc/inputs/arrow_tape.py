@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputRejected, Problem
 from ..text import shown
-from .cells import arrow_cells, series_cells
+from .cell_sources import arrow_cells, series_cells
 from .columns import TAPES
 from .limits import MAX_CELL_CHARACTERS, MAX_CELLS, MAX_COLUMNS, MAX_DECODED_BYTES, MAX_ROWS
 from .tapes import REQUIRED, Tape, Unreadable
@@ -76,7 +76,9 @@ def _capped(batches: Iterator[Any]) -> Iterator[Any]:
 def _columns(table: Any) -> dict[str, Any]:
     """Columns of a pyarrow table whose values have been found to be what its types say."""
     table.validate(full=True)
-    named = [(str(n), c) for n, c in zip(table.column_names, table.columns, strict=True) if not _INDEX.fullmatch(str(n))]
+    named = [
+        (str(n), c) for n, c in zip(table.column_names, table.columns, strict=True) if not _INDEX.fullmatch(str(n))
+    ]
     unfolded = sum(_text_bytes(name, chunk) for name, column in named for chunk in column.chunks)
     _check_size(table.num_rows, table.num_columns, unfolded)
     return {"n_rows": table.num_rows, "columns": tuple((name.strip(), arrow_cells(column)) for name, column in named)}
