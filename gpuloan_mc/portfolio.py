@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from .inputs.arrow_tape import frame_tapes
 from .inputs.books import book_folder
 from .inputs.columns import TAPES
 from .inputs.judge import OnBadRow, judge
+from .inputs.market_file import FILE_NAME
 from .inputs.reconcile import Reconciliation
 from .inputs.tapes import Tape, read_tapes
 from .market import Market
@@ -56,7 +59,12 @@ class Portfolio:
             InputRejected: with every problem of the tapes at once.
         """
         folder = book_folder(book)
-        return cls._judged(read_tapes(folder), Market.read(folder) if market is None else market, on_bad_row)
+        own = Market.read(folder) if market is None else market
+        portfolio = cls._judged(read_tapes(folder), own, on_bad_row)
+        if market is None:
+            sha256 = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
+            portfolio = dataclasses.replace(portfolio, sources=(*portfolio.sources, (FILE_NAME, sha256)))
+        return portfolio
 
     @classmethod
     def from_frames(
@@ -102,6 +110,10 @@ class Portfolio:
         """
         mine = {name: getattr(self, name) for name in (*TAPES, "market")}
         return type(self).from_frames(**(mine | frames))
+
+    def segment_values(self, column: str) -> list[str]:
+        """The distinct values of one of the user's own columns, sorted; blank cells are the value ""."""
+        return sorted(set(self.loans[column]))
 
     @property
     def n_loans(self) -> int:

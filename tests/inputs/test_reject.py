@@ -200,3 +200,10 @@ def test_a_bad_market_is_in_the_table_too(folder, tmp_path, monkeypatch, capsys)
     assert set(table["rule"]) == {"missing-key", "market-range"}
     assert table["row"].isna().all()
     assert "horizon_months" in set(table["column"])
+
+
+def test_the_schema_page_has_the_columns_of_rejected_rows():
+    from gpuloan_mc.inputs.rejected import COLUMNS
+    from gpuloan_mc.schemas import _REJECTED_COLUMNS
+
+    assert tuple(name for name, _, _ in _REJECTED_COLUMNS) == COLUMNS
