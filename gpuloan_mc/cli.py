@@ -112,43 +112,54 @@ def run(
     on_bad_row: Literal["refuse", "reject"],
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
+    from .files import empty_folder
+    from .inputs.rejected import REJECTED
+    from .run_folder import MANIFEST
     from .simulation import simulate
 
-    portfolio = _read_book(book, on_bad_row, out)
-    with _progress(hidden=as_json) as progress:
-        result = simulate(
-            portfolio,
-            portfolio.market,
-            n_paths=paths,
-            seed=seed,
-            engine=engine,
-            chunk=chunk,
-            out=out,
-            host=not no_host,
-            progress=progress,
-        )
+    # refused now rather than after the book has been read
+    folder = None if out is None else empty_folder(Path(out), marks=(MANIFEST, REJECTED))
+    with _problems_kept(folder):
+        portfolio = _read_book(book, on_bad_row, folder)
+        with _progress(hidden=as_json) as progress:
+            result = simulate(
+                portfolio,
+                portfolio.market,
+                n_paths=paths,
+                seed=seed,
+                engine=engine,
+                chunk=chunk,
+                out=out,
+                host=not no_host,
+                progress=progress,
+            )
     if as_json:
         click.echo(result.to_json())
     else:
         _print_result(book, result)
 
 
-def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], out: str | None) -> Portfolio:
-    """The portfolio; what was warned of or left out is told, and every problem is in the run folder."""
-    from .files import empty_folder
-    from .inputs.rejected import REJECTED, write_rejected
-    from .portfolio import Portfolio
+@contextmanager
+def _problems_kept(folder: Path | None) -> Iterator[None]:
+    """Whatever the inputs are refused for is in the run folder too."""
+    from .inputs.rejected import write_rejected
     from .run_folder import MANIFEST
 
-    # refused now rather than after the book has been read
-    folder = None if out is None else empty_folder(Path(out), marks=(MANIFEST, REJECTED))
     try:
-        portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
+        yield
     except InputRejected as refused:
         if folder is not None:
             (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
             write_rejected(folder, refused.problems)
         raise
+
+
+def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path | None) -> Portfolio:
+    """The portfolio; what was warned of or left out is told, and the rows left out are in the run folder."""
+    from .inputs.rejected import REJECTED, write_rejected
+    from .portfolio import Portfolio
+
+    portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
     for line in portfolio.warnings:
         click.echo(f"warning: {line}", err=True)
     if on_bad_row == "reject" and portfolio.reconciliation is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["book", "file", "row", "market", "warning"]
+Scope = Literal["book", "file", "row", "market", "plan", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,13 @@ _TABLE = [
         ("beta", "market.toml", "a Beta's sd is below sqrt(mean·(1 - mean))", "lower it"),
         ("order", "market.toml", "a lower bound does not exceed the upper", "swap them"),
         ("standstill", "market.toml", "launches move on: cadence and lag are not both 0", "give one of them"),
+    ),
+    *_rules(
+        "plan",
+        ("id-hash", "loans, deployments, obligors", "ids of a kind differ in their 64-bit hashes", "rename one of them"),
+        ("balance-growth", "loans", "interest that joins the balance before the first chip serves keeps it below a multiple of the commitment",
+         "check rate and in_service_month"),
+        ("chips-worth", "deployments", "what all chips cost when new keeps to a cap", "check units"),
     ),
     *_rules(
         "warning",
