@@ -135,7 +135,8 @@ _TABLE = [
     *_rules(
         "plan",
         ("id-hash", "loans, deployments, obligors", "ids of a kind differ in their 64-bit hashes", "rename one of them"),
-        ("balance-growth", "loans", "interest that joins the balance before the first chip serves keeps it below a multiple of the commitment",
+        ("balance-growth", "loans",
+         "interest that joins the balance before the first chip serves keeps it below a multiple of the commitment",
          "check rate and in_service_month"),
         ("chips-worth", "deployments", "what all chips cost when new keeps to a cap", "check units"),
     ),
