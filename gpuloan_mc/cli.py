@@ -115,37 +115,47 @@ def run(
     from .run_folder import prepare_run_folder
     from .simulation import simulate
 
-    folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the simulation
-    portfolio = _read_book(book, on_bad_row, folder)
-    with _progress(hidden=as_json) as progress:
-        result = simulate(
-            portfolio,
-            portfolio.market,
-            n_paths=paths,
-            seed=seed,
-            engine=engine,
-            chunk=chunk,
-            out=out,
-            host=not no_host,
-            progress=progress,
-        )
+    folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the book has been read
+    with _problems_kept(folder):
+        portfolio = _read_book(book, on_bad_row)
+        with _progress(hidden=as_json) as progress:
+            result = simulate(
+                portfolio,
+                portfolio.market,
+                n_paths=paths,
+                seed=seed,
+                engine=engine,
+                chunk=chunk,
+                out=out,
+                host=not no_host,
+                progress=progress,
+            )
     if as_json:
         click.echo(result.to_json())
     else:
         _print_result(book, result)
 
 
-def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path | None) -> Portfolio:
-    """The book; what was warned of or left out is told. All problems of a refused one are in the run folder."""
+@contextmanager
+def _problems_kept(folder: Path | None) -> Iterator[None]:
+    """Whatever the inputs are refused for is in the run folder too."""
     from .inputs.rejected import write_rejected
-    from .portfolio import Portfolio
+    from .run_folder import MANIFEST
 
     try:
-        portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
+        yield
     except InputRejected as refused:
         if folder is not None:
+            (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
             write_rejected(folder, refused.problems)
         raise
+
+
+def _read_book(book: str, on_bad_row: Literal["refuse", "reject"]) -> Portfolio:
+    """The portfolio; what was warned of or left out is told."""
+    from .portfolio import Portfolio
+
+    portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
     for line in portfolio.warnings:
         click.echo(f"warning: {line}", err=True)
     if on_bad_row == "reject" and portfolio.reconciliation is not None:
@@ -159,12 +169,11 @@ def _read_book(book: str, on_bad_row: Literal["refuse", "reject"], folder: Path 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
 def check(book: str, as_json: bool) -> None:
     """Check BOOK and print its profile: debt, chips, contracts, ratios, parties. Nothing is simulated."""
-    from .market import Market
     from .portfolio import Portfolio
     from .profile import Profile
 
-    market = Market.read(book)
-    profile = Profile.of(Portfolio.read(book, market), market)
+    portfolio = Portfolio.read(book)
+    profile = Profile.of(portfolio, portfolio.market)
     if as_json:
         import json
 

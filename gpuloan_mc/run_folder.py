@@ -48,7 +48,7 @@ def prepare_run_folder(folder: str | Path) -> Path:
 
 
 class RunFolder:
-    """A new, empty or earlier run's folder, taken for a new run.
+    """A new, empty or earlier run's folder, or that of a book that was refused, taken for a new run.
 
     Raises:
         UsageError: it holds something that is not an earlier run, or can't be made or written.

@@ -152,8 +152,8 @@ FILES: dict[str, FileSchema] = {
         ),
     ),
     "rejected.parquet": FileSchema(
-        "A row a problem of the inputs: rows left out with --on-bad-row reject, or, alone in its folder, why a book was "
-        "refused. Rules are those of input-rules.md.",
+        "A row a problem of the inputs: rows left out with `--on-bad-row reject`, or, alone in its folder, why a book was "
+        "refused. The rules are in [input-rules.md](input-rules.md).",
         (
             _f("file", "string", "tape or market.toml"),
             _f("row", "int64", "line of a CSV file, else the row's number from 1; missing: the file as a whole"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputRejected, Problem
 from ..text import shown
-from .cells import Cells, arrow_cells, series_cells
+from .cell_sources import arrow_cells, series_cells
 from .columns import TAPES
 from .limits import MAX_CELL_CHARACTERS, MAX_CELLS, MAX_COLUMNS, MAX_DECODED_BYTES, MAX_ROWS
 from .tapes import REQUIRED, Tape, Unreadable
@@ -76,35 +76,27 @@ def _capped(batches: Iterator[Any]) -> Iterator[Any]:
 def _columns(table: Any) -> dict[str, Any]:
     """Columns of a pyarrow table whose values have been found to be what its types say."""
     table.validate(full=True)
-    names = [str(name) for name in table.column_names]
-    columns = tuple(
-        (name.strip(), _arrow_cells(name, column))
-        for name, column in zip(names, table.columns, strict=True)
-        if not _INDEX.fullmatch(name)
-    )
-    return {"n_rows": table.num_rows, "columns": columns}
+    named = [
+        (str(n), c) for n, c in zip(table.column_names, table.columns, strict=True) if not _INDEX.fullmatch(str(n))
+    ]
+    unfolded = sum(_text_bytes(name, chunk) for name, column in named for chunk in column.chunks)
+    _check_size(table.num_rows, table.num_columns, unfolded)
+    return {"n_rows": table.num_rows, "columns": tuple((name.strip(), arrow_cells(column)) for name, column in named)}
 
 
-def _arrow_cells(name: str, column: Any) -> Cells:
-    import pyarrow as pa
-
-    for chunk in column.chunks:
-        values = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
-        _check_words(name, values, len(chunk))
-    return arrow_cells(column)
-
-
-def _check_words(name: str, values: Any, n_rows: int) -> None:
-    """Refuse text so long that the table could not be held as Python text."""
+def _text_bytes(name: str, chunk: Any) -> int:
+    """Bytes of a chunk's text once every row holds its own; dictionaries may unfold a thousandfold."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind = values.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or not len(values):
-        return
-    longest = pc.max(pc.binary_length(values)).as_py() or 0
-    if longest > 100 * MAX_CELL_CHARACTERS:
-        raise Unreadable("too-large", f"a cell of column {shown(name)} has {longest:,} bytes in {n_rows:,} rows")
+    folded = pa.types.is_dictionary(chunk.type)
+    values = chunk.dictionary if folded else chunk
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return 0
+    lengths = pc.binary_length(values)
+    if (longest := pc.max(lengths).as_py() or 0) > 100 * MAX_CELL_CHARACTERS:
+        raise Unreadable("too-large", f"a cell of column {shown(name)} has {longest:,} bytes")
+    return int(pc.sum(lengths.take(chunk.indices) if folded else lengths).as_py() or 0)
 
 
 def _first_line(error: BaseException) -> str:

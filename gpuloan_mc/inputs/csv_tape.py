@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .cells import arrow_cells, text_cells
+from .cell_sources import arrow_cells
+from .cells import text_cells
 from .limits import MAX_CELLS, MAX_COLUMNS, MAX_LINE_CHARACTERS, MAX_ROWS
 from .tapes import Unreadable
 

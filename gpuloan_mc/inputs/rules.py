@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["book", "file", "row", "market", "warning"]
+Scope = Literal["book", "file", "row", "market", "plan", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,17 @@ _TABLE = [
         ("standstill", "market.toml", "launches move on: cadence and lag are not both 0", "give one of them"),
     ),
     *_rules(
+        "plan",
+        ("id-hash", "loans, deployments, obligors", "ids of a kind differ in their 64-bit hashes", "rename one of them"),
+        ("balance-growth", "loans",
+         "interest that joins the balance before the first chip serves keeps it below a multiple of the commitment",
+         "check rate and in_service_month"),
+        ("chips-worth", "deployments", "what all chips cost when new keeps to a cap", "check units"),
+    ),
+    *_rules(
         "warning",
         ("no-effect", "loans", "terms of GPU loans do nothing for loans without deployments", "leave them blank"),
-        ("debt-outlives-contracts", "loans", "of debt with contracts at most 5 % is scheduled after the end of the loan's last one",
+        ("debt-outlives-contracts", "loans", "at most 5 % of debt with contracts is due after the loan's last one",
          "the rest is paid by the spot market: look at price scenarios"),
         ("tenant-share", "deployments", "no tenant pays more than 40 % of the contracted revenue",
          "look at that tenant's default on its own"),

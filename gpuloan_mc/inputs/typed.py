@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..text import shown
 from .cells import Arrow, Cells, Mask, Texts, is_blank, mask
 from .columns import TAPES, Column
-from .findings import Findings, nearest
+from .findings import Findings
+from .header import check_header, report_missing
 from .hints import number_hint, range_hint
 from .limits import MAX_CELL_CHARACTERS
 from .tapes import Tape
@@ -41,13 +42,13 @@ def typed_frame(tape: Tape, factors: tuple[str, ...], findings: Findings) -> tup
         findings.skip[tape.name] = wrong
     known = [*TAPES[tape.name], *_factor_columns(tape.name, factors)]
     cells = dict(reversed(tape.columns))  # the first of a doubled column
-    own = _check_header(tape, [c.name for c in known], cells, findings)
+    own = check_header(tape, [c.name for c in known], cells, findings)
     typed: dict[str, Any] = {}
     for column in known:
         found = cells.get(column.name)
         if found is None:
             if column.required:
-                _report_missing(tape, column, own, findings)
+                report_missing(tape, column, own, findings)
             typed[column.name] = blank_column(column, tape.n_rows)
         else:
             typed[column.name] = _judged(tape, column, found, findings)
@@ -61,40 +62,6 @@ def _factor_columns(tape: str, factors: tuple[str, ...]) -> list[Column]:
         return []
     others = [f for f in factors if f != "demand"]
     return [Column(f"loading_{f}", "number", False, 0, -0.999, 0.999, f"loading on the factor {f}") for f in others]
-
-
-# --- the header ---------------------------------------------------------------------------------------------------------
-
-
-def _check_header(tape: Tape, known: list[str], cells: dict[str, Cells], findings: Findings) -> list[str]:
-    """Problems of the header; and the user's own columns, which only the loan tape has."""
-    headers = [name for name, _ in tape.columns]
-    for name in sorted({h for h in headers if h and headers.count(h) > 1}):
-        findings.file(tape.file, "doubled-column", f"column {shown(name)} stands there twice", column=name)
-    for place in [i for i, h in enumerate(headers, start=1) if not h]:
-        findings.file(tape.file, "blank-header", f"column {place} has no name")
-    own = []
-    for header in dict.fromkeys(h for h in headers if h and h not in known):
-        if not header.isprintable():
-            findings.file(
-                tape.file, "unknown-column", f"the column name {shown(header)} has a character that can't be shown"
-            )
-        elif tape.name == "loans" and nearest(header.lower(), known, 0.85) is None:
-            own.append(header)
-        else:
-            near = nearest(header.lower(), known)
-            hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
-            findings.file(tape.file, "unknown-column", f"unknown column {shown(header)}", column=header, hint=hint)
-    return own
-
-
-def _report_missing(tape: Tape, column: Column, own: list[str], findings: Findings) -> None:
-    near = nearest(column.name, own)
-    found = f"column {column.name} is missing ({column.meaning})"
-    findings.file(tape.file, "missing-column", found, column=column.name, hint=f"Is it {near!r}?" if near else "")
-
-
-# --- cells --------------------------------------------------------------------------------------------------------------
 
 
 def blank_column(column: Column, n: int) -> NDArray[Any]:

@@ -156,7 +156,7 @@ CASES = [
     ("missing-column", loans("balance_usd", "saldo"), "loans.csv", "balance_usd is missing"),
     ("missing-column", {"obligors__csv": "name\nP\n"}, "obligors.csv", "obligor_id"),
     ("unknown-column", loans("desk", "Rate"), "loans.csv", "Did you mean rate?"),
-    ("unknown-column", loans("desk", "lgd_ds"), "loans.csv", "Did you mean lgd_sd?"),
+    ("unknown-column", loans("desk", "remotenes"), "loans.csv", "Did you mean remoteness?"),
     ("unknown-column", chips("units", "Units"), "deployments.csv", "unknown column 'Units'"),
     ("unknown-column", parties("name", "x\x1b[2J"), "obligors.csv", "can't be shown"),
     ("doubled-column", loans("desk", "rate"), "loans.csv", "'rate' stands there twice"),
@@ -164,7 +164,9 @@ CASES = [
     ("blank-header", loans(",desk", ","), "loans.csv", "column 7 has no name"),
     ("no-tape", {"loans__csv": None, "loans__xlsx": b"PK"}, "loans.csv", "is it loans.xlsx?"),
     ("no-tape", {"obligors__csv": None}, "obligors.csv", "missing in"),
+    ("two-tapes", {"loans__parquet": b"PAR1"}, "loans.csv", "loans.parquet is there too. Keep one of them."),
     # the book
+    ("no-gpu-market", {"market__toml": MARKET[: MARKET.index("[gpu]")]}, "deployments.csv", "no [gpu] part"),
     ("rate-or-spread", loans("P,2000000,0.1", "P,2000000,"), "loans.csv:3", "neither is given"),
     ("no-balance", number("-0.0"), "loans.csv:3", "are both 0"),
     ("lgd-missing", loans("24,0.5", "24,"), "loans.csv:3", "Give it, or its chips"),
@@ -243,8 +245,8 @@ def test_a_line_break_inside_a_cell_moves_no_line_number(folder):
 
 
 def test_minus_zero_is_zero(folder):
-    book = Portfolio.read(folder(loans__csv=LOANS.replace("lgd,desk", "lgd,spread").replace(",x", ",").replace(",y", ",-0.0").replace("0.1,24,0.5", ",24,0.5")))
-    assert not np.signbit(book.loans["spread"][1])
+    text = LOANS.replace("P,2000000,0.1", "P,2000000,-0.0")
+    assert not np.signbit(Portfolio.read(folder(loans__csv=text)).loans["rate"][1])
 
 
 def test_ids_are_text(folder):
@@ -307,6 +309,7 @@ def test_odd_names_of_books_are_refused(name, tmp_path, monkeypatch):
     with pytest.raises(InputRejected) as caught:
         Market.read(name)
     assert str(caught.value).splitlines()[1].isprintable()
+    assert [p.rule for p in caught.value.problems] == ["no-market" if name == "" else "no-book"]
 
 
 @pytest.mark.parametrize(
