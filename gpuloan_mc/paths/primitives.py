@@ -1,0 +1,88 @@
+"""What depends on the target: fused multiply-add, the bits of a float, and how a path function is compiled.
+
+Each has a plain Python body for the interpreter and an overload that becomes one instruction when compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit, types
+from numba.core import errors
+from numba.extending import intrinsic, overload
+
+from ..reference import arithmetic as reference
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def path_function(function: F) -> F:
+    """Compile a function of scalars.
+
+    NumPy's error model: Python's keeps a branch for division by zero, and a loop that calls it stays scalar.
+    """
+    return njit(error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
+    """a·b + c rounded once."""
+    return np.float32(reference.fma(a, b, c))
+
+
+def float_bits(x: np.float32) -> np.int32:
+    """The 32 bits of a float32 as an integer."""
+    return np.float32(x).view(np.int32)
+
+
+def bits_float(bits: np.int32) -> np.float32:
+    """The float32 of these 32 bits."""
+    return np.int32(bits).view(np.float32)
+
+
+@intrinsic
+def _fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    if (a, b, c) != (types.float32,) * 3:
+        raise errors.NumbaTypeError(f"fma takes three float32, not {a}, {b}, {c}")
+    signature = types.float32(types.float32, types.float32, types.float32)
+    return signature, lambda context, builder, sig, args: builder.fma(*args)
+
+
+def _reinterpreted(source: Any, target: Any) -> Any:
+    @intrinsic
+    def reinterpret(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], context.get_value_type(target))
+
+        return target(source), codegen
+
+    return reinterpret
+
+
+_bits_of = _reinterpreted(types.float32, types.int32)
+_float_of = _reinterpreted(types.int32, types.float32)
+
+
+@overload(fma)
+def _compiled_fma(a: Any, b: Any, c: Any) -> Any:
+    def body(a: Any, b: Any, c: Any) -> Any:
+        return _fused(a, b, c)
+
+    return body
+
+
+@overload(float_bits)
+def _compiled_float_bits(x: Any) -> Any:
+    def body(x: Any) -> Any:
+        return _bits_of(x)
+
+    return body
+
+
+@overload(bits_float)
+def _compiled_bits_float(bits: Any) -> Any:
+    def body(bits: Any) -> Any:
+        return _float_of(bits)
+
+    return body
