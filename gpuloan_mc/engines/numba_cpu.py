@@ -16,6 +16,7 @@ from ..reference.market import MAX_LAUNCHES
 from .base import PathTable
 from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE, Book, lay_out
 from .numba_loops import Work, run_paths
+from .numba_structs import Struct
 
 from numba import njit
 
@@ -104,5 +105,6 @@ class NumbaCpu:
         book = lay_out(plan)
         totals = empty_totals(plan, n_paths)
         stop = np.zeros(1, np.int64)
-        compiled(book, memory(book), totals, np.uint64(seed), np.uint64(first_path), n_paths, 0, stop)
+        tables = Book(*(Struct(part) if isinstance(part, tuple) else part for part in book))
+        compiled(Struct(tables), Struct(memory(book)), Struct(totals), np.uint64(seed), np.uint64(first_path), n_paths, 0, stop)
         return PathTable(first_path, *totals)
