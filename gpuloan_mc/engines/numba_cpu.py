@@ -2,29 +2,175 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
-from ..paths.tally import EVENT_FIELDS, Totals
-from ..plan import CAUSES, Plan
+from ..plan import Plan
+from ..reference.arithmetic import I64
 from ..reference.market import MAX_LAUNCHES
+from ..totals import N_DIGITS, Totals, carry
 from .base import PathTable
-from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE, Book, lay_out
-from .numba_loops import Work, run_paths
-from .numba_structs import Struct
+from .numba_compile import Compiled, compiled, import_numba
 
-from numba import njit
-
-compiled = njit(error_model="numpy", nogil=True)(run_paths)
+_BLOCKS_A_WORKER = 16
+_LARGEST_BLOCK = 1024  # paths: a worker is asked to stop between four paths, and asks for more between blocks
+_WAIT = 0.1  # seconds between looks at the workers, so that Ctrl-C is seen
 
 
-def memory(book: Book) -> Work:
-    """A thread's memory for a book."""
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NumbaCpu:
+    """Engine `numba` on some threads. It keeps the layout and the memory of the last plan."""
+
+    name = "numba"
+
+    def __init__(self, workers: int | None = None) -> None:
+        import_numba()
+        self.workers = available_cores() if workers is None else workers
+        self._plan: Plan | None = None
+
+    def prepare(self, plan: Plan) -> Compiled:
+        """Lay the plan out and compile, unless both are done.
+
+        Raises:
+            EnvironmentProblem: numba is missing, broken or can't compile here.
+        """
+        from numba import typeof
+
+        from .numba_layout import lay_out, structs
+        from .numba_structs import Struct
+
+        if self._plan is not plan:
+            book = lay_out(plan)
+            self._book, self._book_values = structs(book), book
+            self._memory = [Struct(memory(book)) for _ in range(self.workers)]
+            self._plan = plan
+        columns, sums, stop = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), np.zeros(1, np.int64)
+        arguments = (self._book, self._memory[0], columns, sums, np.uint64(0), np.uint64(0), 0, 0, stop)
+        return compiled(tuple(typeof(a) for a in arguments))
+
+    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
+        """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+        from .numba_structs import Struct
+
+        entry = self.prepare(plan).entry
+        columns = _path_columns(plan, n_paths, prices)
+        columns_struct, sums = Struct(columns), [_sums(plan) for _ in range(self.workers)]
+        stop = np.zeros(1, np.int64)
+        blocks = iter(_blocks(first_path, n_paths, self.workers))
+
+        def work(memory: Struct, own: Struct) -> None:
+            for first, count in blocks:  # shared: a list iterator gives each block once
+                row = first - first_path
+                entry(self._book, memory, columns_struct, own, np.uint64(seed), np.uint64(first), count, row, stop)
+
+        tables = [Struct(s) for s in sums]
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
+            futures = [pool.submit(work, m, s) for m, s in zip(self._memory, tables, strict=True)]
+            _wait_for(futures, stop)
+        return _table(plan, first_path, columns, sums, prices)
+
+
+def _blocks(first_path: int, n_paths: int, workers: int) -> list[tuple[int, int]]:
+    """(first path, number of paths) of the pieces that workers take; four neighbours stay together."""
+    size = max(4, min(_LARGEST_BLOCK, n_paths // (workers * _BLOCKS_A_WORKER)) // 4 * 4)
+    edges = [first_path, *range((first_path // 4) * 4 + size, first_path + n_paths, size), first_path + n_paths]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
+
+
+def _wait_for(futures: list[Future[None]], stop: I64) -> None:
+    """Until all are done; whatever ends the wait (Ctrl-C, an error) stops the workers after the paths at hand."""
+    waiting: Any = set(futures)
+    try:
+        while waiting:
+            done, waiting = wait(waiting, timeout=_WAIT)
+            for future in done:
+                future.result()
+    finally:
+        stop[0] = 1
+
+
+def _path_columns(plan: Plan, n_paths: int, prices: bool) -> Any:
+    from ..paths.tally import PathColumns
+
+    shape = (n_paths if prices else 0, int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
+    return PathColumns(
+        *(np.zeros(n_paths, np.int64) for _ in range(4)), np.zeros(n_paths, np.int32), np.zeros(shape, np.float32)
+    )
+
+
+def _sums(plan: Plan) -> Any:
+    from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
+
+    n_groups = plan.n_groups
+    shapes = ((plan.n_loans, LOAN_COLUMNS), (n_groups, GROUP_COLUMNS), (4, n_groups, 3), (4, n_groups), (4,))
+    return Sums(*(np.zeros(shape, np.int64) for shape in shapes))
+
+
+def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: bool) -> PathTable:
+    """The workers' sums as one table."""
+    from ..paths.tally import BY_CAUSE
+
+    by_loan, by_group = (_added([getattr(s, name) for s in sums]) for name in ("by_loan", "by_group"))
+    by_cause = by_loan[:, BY_CAUSE:].reshape(len(by_loan), -1, 3)
+    cause_loss = np.zeros((N_DIGITS, *by_cause.shape[:2]), np.int64)
+    cause_loss[:2] = by_cause[:, :, 1:].transpose(2, 0, 1)
+    carry(cause_loss)
+    return PathTable(
+        first_path=first_path,
+        loss=columns.loss,
+        discounted_loss=columns.discounted_loss,
+        defaulted_balance=columns.defaulted_balance,
+        largest_loss=columns.largest_loss,
+        defaults=columns.defaults,
+        by_loan=_totals(by_loan),
+        by_group=_totals(by_group),
+        loan_cause_defaults=np.ascontiguousarray(by_cause[:, :, 0]),
+        loan_cause_loss=cause_loss,
+        prices=columns.prices if prices else None,
+    )
+
+
+def _added(parts: list[I64]) -> I64:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _totals(rows: I64) -> Totals:
+    from ..paths.tally import D_SQUARED, E_L, E_SQUARED, L_SQUARED, D, E, L
+
+    def digits(place: int, given: int) -> I64:
+        result = np.zeros((N_DIGITS, len(rows)), np.int64)
+        result[:given] = rows[:, place : place + given].T
+        carry(result)
+        return result
+
+    return Totals(
+        defaults=np.ascontiguousarray(rows[:, D]),
+        ead=digits(E, 2),
+        loss=digits(L, 2),
+        defaults_squared=np.ascontiguousarray(rows[:, D_SQUARED]),
+        ead_squared=digits(E_SQUARED, 4),
+        ead_loss=digits(E_L, 4),
+        loss_squared=digits(L_SQUARED, 4),
+    )
+
+
+def memory(book: Any) -> Any:
+    """A thread's memory for a book: it does not grow with the paths."""
+    from ..paths.tally import EVENT_FIELDS
+    from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE
+    from .numba_loops import Work
+
     n_months, horizon = int(book.market.n_months), int(book.market.horizon)
     n_generations, n_classes = len(book.market.demand_beta), book.hazards.hazard.shape[1]
     n_loans, n_deployments, n_active = len(book.loans.key), len(book.deployments.key), int(book.obligors.n_active)
@@ -62,6 +208,7 @@ def memory(book: Book) -> Work:
         contract=of_path(n_generations),
         rent=of_path(n_generations),
         spot=of_path(n_generations),
+        spot_price=of_path(n_generations),
         mean_overhang=of_path(),
         months=of_path(n_active, dtype=i32),
         hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
@@ -81,30 +228,5 @@ def memory(book: Book) -> Work:
         living=of_path(len(book.lanes.tile_lanes), dtype=i64),
         events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.key)), EVENT_FIELDS), i64),
         n_events=np.zeros(1, i64),
+        row=np.zeros(1, i64),
     )
-
-
-def empty_totals(plan: Plan, n_paths: int) -> Totals:
-    """Zeros of the right shapes."""
-    horizon = int(plan.market.horizon)
-    i64 = np.int64
-    return Totals(
-        *(np.zeros(n_paths, i64) for _ in range(4)),
-        np.zeros(n_paths, np.int32),
-        np.zeros((n_paths, -(-horizon // 12)), i64),
-        np.zeros((n_paths, len(CAUSES)), i64),
-        *(np.zeros(plan.n_loans, i64) for _ in range(3)),
-        *(np.zeros(horizon + 1, i64) for _ in range(2)),
-    )
-
-
-class NumbaCpu:
-    name = "numba"
-
-    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PathTable:
-        book = lay_out(plan)
-        totals = empty_totals(plan, n_paths)
-        stop = np.zeros(1, np.int64)
-        tables = Book(*(Struct(part) if isinstance(part, tuple) else part for part in book))
-        compiled(Struct(tables), Struct(memory(book)), Struct(totals), np.uint64(seed), np.uint64(first_path), n_paths, 0, stop)
-        return PathTable(first_path, *totals)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..paths.tally import Groups
 from ..plan import DeploymentPlan, LoanPlan, MarketPlan, Plan, PlainPlan, RecoveryPlan
 from ..reference.arithmetic import F32, I32, I64
+from .numba_structs import Struct
 
 f32, i32 = np.float32, np.int32
 
@@ -155,7 +157,7 @@ class Book(NamedTuple):
     deployments: Any
     recovery: Any
     lanes: Lanes
-    discount: Any
+    groups: Groups
 
 
 def lay_out(plan: Plan) -> Book:
@@ -170,7 +172,25 @@ def lay_out(plan: Plan) -> Book:
         deployments=_copied(DeploymentTuple, plan.deployments),
         recovery=_copied(RecoveryTuple, plan.recovery),
         lanes=_lanes(plan, active),
+        groups=_groups(plan),
+    )
+
+
+def structs(book: Book) -> Struct:
+    """The book behind one pointer."""
+    return Struct(Book(*(Struct(part) for part in book)))
+
+
+def _groups(plan: Plan) -> Groups:
+    start = {name: part.start for name, part in plan.groups.items()}
+    return Groups(
         discount=_read_only(plan.discount),
+        month=np.int64(start["month"]),
+        year=np.int64(start["year"]),
+        cause=np.int64(start["cause"]),
+        month_cause=np.int64(start["month_cause"]),
+        segment_start=_read_only([start[f"segment_{i}"] for i in range(len(plan.segments))], np.int64),
+        segment_code=_read_only(plan.segments, i32),
     )
 
 
@@ -200,7 +220,7 @@ def _lists(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
 
 
 def _fed_back(plan: Plan) -> Any:
-    return (plan.obligors.overhang_sensitivity != 0) & (len(plan.loans.key) > 0)
+    return (plan.obligors.overhang_sensitivity != 0) & (len(plan.market.demand_beta) > 0)
 
 
 def _hazards(plan: Plan) -> Hazards:
@@ -390,7 +410,7 @@ def _template(plan: Plan, slot: I64, order: I64, loan_lane: I64, n_slots: int, n
     covenant = loans.dscr_default > 0
     fixed = {
         RESERVE_MONTHS: loans.reserve_months,
-        LOCKUP: loans.dscr_lockup,
+        LOCKUP: np.where(loans.dscr_lockup > 0, loans.dscr_lockup, -np.inf),  # never below
         COVENANT: loans.dscr_default,
         ALLOWED: np.where(covenant, loans.dscr_default_months, np.inf),
         SWEEP: loans.sweep_share,

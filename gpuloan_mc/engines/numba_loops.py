@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ..paths.arithmetic import ONE, ZERO, at_score
+from ..paths.arithmetic import ONE, ZERO, at_score, clip, exp, log
 from ..paths.loans import (
     PARENT,
     add_revenue,
@@ -38,7 +38,6 @@ from ..paths.market import (
     utilisation,
     yearly_rent,
 )
-from ..paths.arithmetic import exp, log
 from ..paths.obligors import (
     H_0,
     accumulated,
@@ -71,8 +70,19 @@ from ..paths.philox import (
     rank,
 )
 from ..paths.primitives import fma
-from ..paths.recovery import add_proceeds, contract_value, exposure, kept_value, loss, months_left, sale_lag, sale_price
-from ..paths.tally import add_defaults
+from ..paths.recovery import (
+    add_proceeds,
+    after_claim,
+    contract_value,
+    exposure,
+    kept_value,
+    loss,
+    months_left,
+    sale_lag,
+    sale_price,
+    share_of_table,
+)
+from ..paths.tally import add_defaults, close_paths
 from ..reference.market import MAX_LAUNCHES
 from .numba_layout import (
     ALLOWED,
@@ -149,7 +159,8 @@ class Work(NamedTuple):
     released: Any  # int64
     contract: Any
     rent: Any
-    spot: Any
+    spot: Any  # what an uncontracted chip earns an hour
+    spot_price: Any
     mean_overhang: Any  # (4,)
     months: Any  # (4, parties) default months
     hit_head: Any  # (4, H + 2) parties by default month, as linked lists
@@ -169,6 +180,7 @@ class Work(NamedTuple):
     living: Any  # (4, tiles) loans alive
     events: Any  # (capacity, EVENT_FIELDS)
     n_events: Any  # (1,)
+    row: Any  # (1,) row of the first of the four paths
 
 
 def _loop(function: Any) -> Any:
@@ -269,7 +281,11 @@ def draw_prices(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
         draw_launches(market, work, seed, path)
         for g in range(n_generations):
             work.contract[q, g] = ZERO  # X_0, for now
+            work.outside[q, 0, g] = outside_log_price(
+                work.demand[q, 0], market.demand_beta[g], market.base_log_price[0, g], ZERO, ZERO
+            )
         chi = ZERO
+        work.premium[q, 0] = market.spot_premium + chi
         for t in range(1, market.n_months + 1):
             four = draw_four(seed, path, SPOT, u64(t), u64(0))
             chi = decayed(chi, market.spot_decay, market.spot_shock, normal(chosen(four, q)))
@@ -530,7 +546,7 @@ def plain_default(plain: Any, work: Any, seed: Any, quad: Any, q: int, loan: Any
         w = draw(seed, u64(PATHS_AT_ONCE * quad + q), LOAN, u64(0), plain.key[loan])
         systematic = plain.lgd_loading[loan] * work.factors[q, 0]
         score = fma(plain.lgd_residual[loan], normal(w[0]), -systematic)
-        lgd = np.float64(at_score(plain.lgd_tables[row], score))
+        lgd = np.float64(clip(at_score(plain.lgd_tables[row], score), ZERO, ONE))
     lost = np.rint((ead * lgd) * plain.kept_share[loan])
     emit(work, q, i64(plain.index[loan]), i64(month), i64(PARENT), i64(np.rint(ead)), i64(lost))
 
@@ -600,7 +616,29 @@ def step_market(market: Any, recovery: Any, work: Any, q: int, t: int) -> None:
         work.contract[q, g] = contract
         work.rent[q, g] = yearly_rent(contract, used, market.hourly_cost[t, g], market.annuity[t, g])
         if t <= market.horizon:
-            work.spot[q, g] = spot_rate(spot_price(logarithm, work.premium[q, t]), used, recovery.spot_keep)
+            spot = spot_price(logarithm, work.premium[q, t])
+            work.spot_price[q, g] = spot
+            work.spot[q, g] = spot_rate(spot, used, recovery.spot_keep)
+
+
+@_loop
+def start_prices(market: Any, work: Any, q: int) -> None:
+    """Month 0: no overhang and no launch since."""
+    for g in range(market.demand_beta.shape[0]):
+        logarithm = log_price(
+            work.outside[q, 0, g], ZERO, ZERO, market.own_weight, market.overhang_impact, market.price_floor[0, g]
+        )
+        work.contract[q, g] = exp(logarithm)
+        work.spot_price[q, g] = spot_price(logarithm, work.premium[q, 0])
+
+
+@_loop
+def keep_prices(work: Any, paths: Any, q: int, t: int) -> None:
+    """Contract and spot prices of a month, where they are asked for."""
+    if paths.prices.shape[0] > 0:
+        for g in range(work.contract.shape[1]):
+            paths.prices[work.row[0] + q, t, 0, g] = work.contract[q, g]
+            paths.prices[work.row[0] + q, t, 1, g] = work.spot_price[q, g]
 
 
 @_loop
@@ -974,7 +1012,7 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
     w = draw(seed, path, LOAN, u64(0), loans.key[loan])
     stepped_in = event_word(w[1]) < recovery.step_in
     lag = sale_lag(recovery.lag_table, w[2], recovery.lag_max)
-    haircut = at_score(recovery.haircut_table, normal(w[3]))
+    haircut = share_of_table(recovery.haircut_table, w[3])
     ead = exposure(work.arena[place + _BALANCE], rate_of(lanes, work, loan))
     rest = ead - work.arena[place + _RESERVE]
     sold, bit = i32(0), i32(1)
@@ -982,7 +1020,7 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         state = work.contract_state[q, d]
         kept = stepped_in and state & LET and deployments.start[d] <= t
         if kept or state & CLAIM:
-            rest = rest - contract_recovery(deployments, recovery, market, work, q, t, d, kept, haircut)
+            rest = after_contract(deployments, recovery, market, work, q, t, d, kept, haircut, rest)
         lapsed = loans.draw_month[loan] > t and deployments.in_service[d] >= loans.draw_month[loan]
         if not kept and not lapsed:
             sold = i32(sold | bit)
@@ -998,10 +1036,10 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
 
 
 @_loop
-def contract_recovery(
-    deployments: Any, recovery: Any, market: Any, work: Any, q: int, t: int, d: Any, kept: Any, haircut: Any
+def after_contract(
+    deployments: Any, recovery: Any, market: Any, work: Any, q: int, t: int, d: Any, kept: Any, haircut: Any, rest: Any
 ) -> Any:
-    """(6.2) a kept deployment, or the claim that its tenant's default left."""
+    """(6.2) what is left after a kept deployment, or after the claim that its tenant's default left."""
     left = months_left(work.contract_end[q, d], i32(t))
     contract = contract_value(
         deployments.hours[d],
@@ -1012,9 +1050,9 @@ def contract_recovery(
         recovery.contract_annuity[left],
     )
     if not kept:
-        return deployments.claim_recovery[d] * contract
+        return after_claim(rest, deployments.claim_recovery[d], contract)
     g = deployments.generation[d]
-    return kept_value(
+    return rest - kept_value(
         contract,
         recovery.performance,
         deployments.unit_share[d] * value_of(market, work, q, t, deployments.vintage[d]),
@@ -1091,14 +1129,19 @@ def deployments_end(book: Any) -> Any:
 
 
 @_loop
-def run_gpu_loans(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
+def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales."""
     market, hazards, lanes = book.market, book.hazards, book.lanes
+    if paths.prices.shape[0] > 0:
+        for q in range(low, high):
+            start_prices(market, work, q)
+            keep_prices(work, paths, q, 0)
     for t in range(1, market.horizon + 1):
         start_month(book, work, t)
         for q in range(low, high):
             path = u64(PATHS_AT_ONCE * quad + q)
             step_market(market, book.recovery, work, q, t)
+            keep_prices(work, paths, q, t)
             if hazards.n_fed_back > 0:
                 for c in range(hazards.hazard.shape[1]):
                     if hazards.fed_back[c]:
@@ -1122,33 +1165,36 @@ def run_gpu_loans(book: Any, work: Any, seed: Any, quad: Any, low: int, high: in
 
 
 @_loop
-def run_four(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
+def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Every default of up to four neighbouring paths."""
-    has_gpu_loans = book.loans.key.shape[0] > 0
-    draw_demand(book.market, work, seed, quad, low, high)
-    draw_factors(book.hazards, work, seed, quad, low, high)
-    start_hazards(book.hazards, work, book.market.horizon, low, high)
-    if has_gpu_loans:
-        draw_prices(book.market, work, seed, quad, low, high)
+    market, hazards = book.market, book.hazards
+    draw_demand(market, work, seed, quad, low, high)
+    draw_factors(hazards, work, seed, quad, low, high)
+    start_hazards(hazards, work, market.horizon, low, high)
+    needs_market = book.loans.key.shape[0] > 0 or hazards.n_fed_back > 0 or paths.prices.shape[0] > 0
+    if needs_market:
+        draw_prices(market, work, seed, quad, low, high)
         reset(book, work, low, high)
     decide(book, work, seed, quad, low, high, 0)
-    if has_gpu_loans:
+    if needs_market:
         draw_watched(book, work, seed, quad, low, high)
-        run_gpu_loans(book, work, seed, quad, low, high)
+        run_months(book, work, paths, seed, quad, low, high)
         decide(book, work, seed, quad, low, high, 1)
 
 
-def run_paths(book: Any, work: Any, totals: Any, seed: Any, first_path: Any, n_paths: int, row: int, stop: Any) -> int:
-    """Paths first_path … into rows row … of the totals; how many were done before `stop` was set."""
+def run_paths(
+    book: Any, work: Any, paths: Any, sums: Any, seed: Any, first_path: Any, n_paths: int, row: int, stop: Any
+) -> int:
+    """Paths first_path … into rows row … of the columns; how many were done before `stop` was set."""
     done = 0
     while done < n_paths and stop[0] == 0:
         path = first_path + u64(done)
         low = i64(path & u64(3))
         count = min(PATHS_AT_ONCE - low, n_paths - done)
         work.n_events[0] = 0
-        run_four(book, work, seed, i64(path >> PATHS_APART), low, low + count)
-        for k in range(work.n_events[0]):
-            work.events[k, 0] += row + done - low
-        add_defaults(work.events, work.n_events[0], book.discount, totals)
+        work.row[0] = row + done - low
+        run_four(book, work, paths, seed, i64(path >> PATHS_APART), low, low + count)
+        add_defaults(work.events, work.n_events[0], work.row[0], paths, book.groups, sums)
+        close_paths(sums)
         done += count
     return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference.arithmetic import F32
-from .arithmetic import ONE, ZERO, at_score, exp, maximum
+from .arithmetic import ONE, ZERO, at_score, clip, exp, maximum
 from .philox import normal
 from .primitives import fma, path_function
 
@@ -23,6 +23,12 @@ def sale_lag(table: F32, w: np.uint64, longest: np.int32) -> np.int32:
     """(6.3) months from default to sale."""
     lag = i32(np.ceil(at_score(table, normal(w))))
     return i32(min(max(lag, i32(1)), longest))
+
+
+@path_function
+def share_of_table(table: F32, w: np.uint64) -> np.float32:
+    """(6.2), (6.3) a haircut: a Beta draw held to [0, 1]."""
+    return clip(at_score(table, normal(w)), ZERO, ONE)
 
 
 @path_function
@@ -60,6 +66,12 @@ def kept_value(
 
 
 @path_function
+def after_claim(rest: np.float32, claim_recovery: np.float32, contract: np.float32) -> np.float32:
+    """(6.2) less the claim on a defaulted tenant."""
+    return fma(-claim_recovery, contract, rest)
+
+
+@path_function
 def sale_price(
     value: np.float32, haircut: np.float32, pressure: np.float32, inverse_depth: np.float32, sale_keep: np.float32
 ) -> np.float32:
@@ -81,4 +93,4 @@ def loss(
     kept_share: np.float32, rest: np.float32, lender_discount: np.float32, proceeds: np.float32
 ) -> np.float32:
     """(6.4) the lender's loss as a fraction of the commitment, dated τ."""
-    return kept_share * maximum(rest - lender_discount * proceeds, ZERO)
+    return kept_share * maximum(fma(-lender_discount, proceeds, rest), ZERO)
