@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from ..reference.arithmetic import I64
 from ..reference.market import MAX_LAUNCHES
 from ..totals import N_DIGITS, Totals, carry
 from .base import PathTable
-from .numba_compile import Compiled, compiled, import_numba
+from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
 _LARGEST_BLOCK = 1024  # paths: a worker is asked to stop between four paths, and asks for more between blocks
+_LONGEST_CHUNK = 262_144
 _WAIT = 0.1  # seconds between looks at the workers, so that Ctrl-C is seen
 
 
@@ -56,6 +58,14 @@ class NumbaCpu:
         arguments = (self._book, self._memory[0], columns, sums, np.uint64(0), np.uint64(0), 0, 0, stop)
         return compiled(tuple(typeof(a) for a in arguments))
 
+    def first_chunk(self, plan: Plan) -> int:
+        """Paths of a run's first chunk: a few a worker."""
+        return 64 * self.workers
+
+    def longest_chunk(self, plan: Plan) -> int:
+        """Paths of a chunk at most: 36 bytes each, and prices where they are kept."""
+        return _LONGEST_CHUNK
+
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
         from .numba_structs import Struct
@@ -76,6 +86,20 @@ class NumbaCpu:
             futures = [pool.submit(work, m, s) for m, s in zip(self._memory, tables, strict=True)]
             _wait_for(futures, stop)
         return _table(plan, first_path, columns, sums, prices)
+
+
+def warm_up() -> tuple[Compiled, Path | None]:
+    """Compile, or load what was compiled before; and the folder it lies in.
+
+    Raises:
+        EnvironmentProblem: numba is missing, broken or can't compile here.
+    """
+    from ..inputs.books import bundled_books
+    from ..planning import build_plan
+    from ..portfolio import Portfolio
+
+    portfolio = Portfolio.read(bundled_books()[-1])  # any book: all have the same types
+    return NumbaCpu(1).prepare(build_plan(portfolio, portfolio.market)), cache_folder()
 
 
 def _blocks(first_path: int, n_paths: int, workers: int) -> list[tuple[int, int]]:
