@@ -242,7 +242,8 @@ def _print_result(book: str, result: Result) -> None:
         f"defaults {result.expected_defaults:.2f} {_plus_minus(result.expected_defaults_se, '.2f')} a path, "
         f"{result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')} of the loans",
         f"engine {result.engine} ({result.engine_reason})",
-        f"{result.seconds:.2f} s after {result.compile_seconds:.2f} s of compiling or loading, {result.loan_steps_per_second:,.0f} loan-steps a second",
+        f"{result.seconds:.2f} s ({result.compile_seconds:.2f} s more to compile or load), "
+        f"{result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",
     ]
     thin = [f"{100 * level:g} %" for level, n in result.figures.tail_paths.items() if n < 50]

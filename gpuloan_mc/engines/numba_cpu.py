@@ -125,9 +125,8 @@ def _path_columns(plan: Plan, n_paths: int, prices: bool) -> Any:
     from ..paths.tally import PathColumns
 
     shape = (n_paths if prices else 0, int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
-    return PathColumns(
-        *(np.zeros(n_paths, np.int64) for _ in range(4)), np.zeros(n_paths, np.int32), np.zeros(shape, np.float32)
-    )
+    loss, discounted, balance, largest = (np.zeros(n_paths, np.int64) for _ in range(4))
+    return PathColumns(loss, discounted, balance, largest, np.zeros(n_paths, np.int32), np.zeros(shape, np.float32))
 
 
 def _sums(plan: Plan) -> Any:

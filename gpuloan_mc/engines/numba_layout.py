@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..paths.tally import Groups
-from ..plan import DeploymentPlan, LoanPlan, MarketPlan, Plan, PlainPlan, RecoveryPlan
+from ..plan import DeploymentPlan, LoanPlan, MarketPlan, PlainPlan, Plan, RecoveryPlan
 from ..reference.arithmetic import F32, I32, I64
 from .numba_structs import Struct
 
@@ -25,7 +25,7 @@ NO_LOAN = i32(-1)
 
 
 def _tuple_of(kind: Any) -> Any:
-    return namedtuple(kind.__name__.replace("Plan", "Tuple"), [f.name for f in fields(kind)])  # type: ignore[misc]  # noqa: PYI024
+    return namedtuple(kind.__name__.replace("Plan", "Tuple"), [f.name for f in fields(kind)])
 
 
 MarketTuple = _tuple_of(MarketPlan)
@@ -178,7 +178,8 @@ def lay_out(plan: Plan) -> Book:
 
 def structs(book: Book) -> Struct:
     """The book behind one pointer."""
-    return Struct(Book(*(Struct(part) for part in book)))
+    parts: list[Any] = [Struct(part) for part in book]
+    return Struct(Book(*parts))
 
 
 def _groups(plan: Plan) -> Groups:
@@ -342,9 +343,7 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     due = np.where(deployments.start > 1, deployments.start, np.maximum(deployments.contract_end + 1, 1))
     months = horizon + 1
     due_first, due_list = _lists(np.where(let, due, -1), np.arange(len(let)), months)
-    start_first, start = _lists(
-        np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months
-    )
+    start_first, start = _lists(np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months)
     every = np.arange(n_loans)
     draw_first, draw = _lists(np.where(loans.draw_month > 0, loans.draw_month, -1), every, months)
     late = loans.first_month > 1

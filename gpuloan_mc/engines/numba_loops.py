@@ -108,7 +108,6 @@ from .numba_layout import (
     SWEEP,
     TILE,
     WAITING,
-    Book,
 )
 
 f32, i32, i64, u8, u32, u64 = np.float32, np.int32, np.int64, np.uint8, np.uint32, np.uint64
@@ -209,9 +208,7 @@ def draw_demand(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
                 jump = -at_score(market.jump_table, normal(w[3]))
             elif u < market.jump_any:
                 jump = at_score(market.jump_table, normal(w[3]))
-            demand = next_demand(
-                demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n, jump
-            )
+            demand = next_demand(demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n, jump)
             work.regime[q, t], work.demand[q, t] = regime, demand
             if t <= market.horizon:
                 total = total + n
@@ -251,7 +248,10 @@ def draw_launches(market: Any, work: Any, seed: Any, path: Any) -> None:
                 month = (month + market.launch_cadence[family]) + lag
             work.launch_month[family, j] = month
             work.launch_size[family, j] = launch_size(
-                market.launch_impact[family], market.launch_gain_mean[family], market.launch_gain_sd[family], normal(w[1])
+                market.launch_impact[family],
+                market.launch_gain_mean[family],
+                market.launch_gain_sd[family],
+                normal(w[1]),
             )
             if month >= last:
                 break
@@ -795,9 +795,7 @@ def add_slot(arena: Any, hours: Any, let: Any, first: int, end: int, spot: Any) 
     """(5.3) revenue of a run of lanes whose chips are of one generation. Vectorises."""
     for i in range(first, end):
         lane = u64(i)
-        arena[_REVENUE + lane] = add_revenue(
-            arena[_REVENUE + lane], arena[hours + lane], arena[let + lane], spot
-        )
+        arena[_REVENUE + lane] = add_revenue(arena[_REVENUE + lane], arena[hours + lane], arena[let + lane], spot)
 
 
 @_loop
@@ -1088,9 +1086,7 @@ def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
             release(deployments, work, q, d)
         bit = i32(bit << 1)
     proceeds = total if total > ZERO else ZERO
-    fraction = loss(
-        loans.kept_share[loan], share[REST_OF], recovery.lender_discount[workout[LAG_OF]], proceeds
-    )
+    fraction = loss(loans.kept_share[loan], share[REST_OF], recovery.lender_discount[workout[LAG_OF]], proceeds)
     commitment = loans.commitment_cents[loan]
     ead, lost = to_cents(commitment, share[EAD_OF]), to_cents(commitment, fraction)
     emit(work, q, i64(loans.index[loan]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
@@ -1189,7 +1185,7 @@ def run_paths(
     done = 0
     while done < n_paths and stop[0] == 0:
         path = first_path + u64(done)
-        low = i64(path & u64(3))
+        low = int(path & u64(3))
         count = min(PATHS_AT_ONCE - low, n_paths - done)
         work.n_events[0] = 0
         work.row[0] = row + done - low

@@ -29,7 +29,8 @@ class Struct:
 
     def __init__(self, values: Any) -> None:
         self.values = values
-        fields, words = [], []
+        fields: list[Any] = []
+        words: list[int] = []
         for name, value in values._asdict().items():
             kind, entry = _entry(value)
             fields.append((name, len(words), kind))

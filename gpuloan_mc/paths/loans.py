@@ -51,15 +51,15 @@ def shortfall(service: np.float32, income: np.float32) -> np.float32:
 
 
 @path_function
-def is_short(need: np.float32, reserve: np.float32, support: np.float32) -> bool:
+def is_short(need: np.float32, reserve: np.float32, support: np.float32) -> np.bool_:
     """(5.5) need beyond reserve and support."""
     return need > (reserve + support) + REPAID_BELOW
 
 
 @path_function
-def is_refinanced(balance: np.float32, limit: np.float32, value: np.float32) -> bool:
+def is_refinanced(balance: np.float32, limit: np.float32, value: np.float32) -> np.bool_:
     """(5.5) at maturity: a balance of at most refinance_ltv × value."""
-    return limit > ZERO and balance <= limit * value
+    return (limit > ZERO) & (balance <= limit * value)
 
 
 @path_function

@@ -26,9 +26,7 @@ def decayed(state: np.float32, decay: np.float32, shock: np.float32, n: np.float
 
 
 @path_function
-def next_overhang(
-    overhang: np.float32, decay: np.float32, chips: np.float32, inverse_depth: np.float32
-) -> np.float32:
+def next_overhang(overhang: np.float32, decay: np.float32, chips: np.float32, inverse_depth: np.float32) -> np.float32:
     """(2.7) V_{g,t} of V_{g,t-1} and the chips that came back."""
     return flush(fma(chips, inverse_depth, decay * overhang))
 
@@ -82,9 +80,7 @@ def utilisation(
 
 
 @path_function
-def yearly_rent(
-    contract: np.float32, used: np.float32, hourly_cost: np.float32, annuity: np.float32
-) -> np.float32:
+def yearly_rent(contract: np.float32, used: np.float32, hourly_cost: np.float32, annuity: np.float32) -> np.float32:
     """(2.11) what a chip earns to the end of its generation's life, discounted."""
     return (HOURS_A_YEAR * maximum(fma(contract, used, -hourly_cost), ZERO)) * annuity
 

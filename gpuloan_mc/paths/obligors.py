@@ -135,5 +135,3 @@ def rank_bound(
 def least_product(low: np.float32, high: np.float32, n: np.float32) -> np.float32:
     """The least a·n for a in [low, high]."""
     return low * n if n > ZERO else high * n
-
-

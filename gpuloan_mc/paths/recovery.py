@@ -89,8 +89,6 @@ def add_proceeds(
 
 
 @path_function
-def loss(
-    kept_share: np.float32, rest: np.float32, lender_discount: np.float32, proceeds: np.float32
-) -> np.float32:
+def loss(kept_share: np.float32, rest: np.float32, lender_discount: np.float32, proceeds: np.float32) -> np.float32:
     """(6.4) the lender's loss as a fraction of the commitment, dated τ."""
     return kept_share * maximum(fma(-lender_discount, proceeds, rest), ZERO)

@@ -79,9 +79,12 @@ def test_lane_loops_are_vectorised(name):
 @pytest.mark.slow
 def test_other_cpus_give_the_same_digest(tmp_path):
     plain = run_json("neocloud-2024", "--paths", 300)
-    generic = run_json("neocloud-2024", "--paths", 300, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="", GPULOAN_MC_CACHE=tmp_path)
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "GPULOAN_MC_CACHE": tmp_path}
+    generic = run_json("neocloud-2024", "--paths", 300, **other)
     features = " ".join(("AVX512F", "AVX512_SKX", "AVX2", "FMA3"))
-    numpy_ = run_json("neocloud-2024", "--paths", 300, "--engine", "numpy", NPY_DISABLE_CPU_FEATURES=available(features))
+    numpy_ = run_json(
+        "neocloud-2024", "--paths", 300, "--engine", "numpy", NPY_DISABLE_CPU_FEATURES=available(features)
+    )
     assert plain["digest"] == generic["digest"] == numpy_["digest"]
 
 
@@ -207,5 +210,7 @@ def test_ctrl_c_stops_within_a_second_and_says_what_is_known():
     _, error = process.communicate(timeout=60)
     seconds = time.perf_counter() - start
     assert process.returncode == 5
-    assert re.search(r"stopped after [\d,]+ of 1,000,000,000 paths: expected loss [\d,]+ ± [\d,]+ dollars so far", error)
+    assert re.search(
+        r"stopped after [\d,]+ of 1,000,000,000 paths: expected loss [\d,]+ ± [\d,]+ dollars so far", error
+    )
     assert seconds < 1.5
