@@ -75,7 +75,7 @@ class Obligors(NamedTuple):
     tile_run: I64  # (tiles + 1,) first run of a tile
     run_first: I64  # (runs + 1,)
     run_class: I32
-    run_grouped: I32
+    run_group: I32  # -1: own obligors
     run_log_scale: F32  # (runs,) the largest
     run_low: F32  # (runs, K) range of loadings
     run_high: F32
@@ -264,12 +264,13 @@ def _obligors(plan: Plan, active: I64) -> Obligors:
     back = _fed_back(plan)[klass] if len(klass) else np.zeros(0, np.bool_)
     phase = np.where(back, np.where(active >= 0, 2, 1), 0)
     keys = [loadings[:, k] for k in range(loadings.shape[1])][::-1]
-    order = np.lexsort([*keys, log_scale, np.append(np.full(n_own, -1), group), grouped, klass, phase])
+    group_of = np.append(np.full(n_own, -1), group)
+    order = np.lexsort([*keys, log_scale, group_of, grouped, klass, phase])
     key = np.concatenate([ob.own_key, ob.grouped_key])[order]
     phase_first = np.searchsorted(phase[order], np.arange(4)).astype(np.int64)
     tile_first, phase_tile = _tiles(phase_first)
     # a run ends where the tile, the class or the group does
-    kind = np.column_stack([klass, np.append(np.full(n_own, -1), group)])[order][: phase_first[2]]
+    kind = np.column_stack([klass, group_of])[order][: phase_first[2]]
     cut = np.any(kind[1:] != kind[:-1], axis=1).nonzero()[0] + 1
     run_first = np.unique(np.concatenate([tile_first, cut])).astype(np.int64)
     firsts = run_first[:-1]
@@ -298,7 +299,7 @@ def _obligors(plan: Plan, active: I64) -> Obligors:
         tile_run=_read_only(np.searchsorted(run_first, tile_first), np.int64),
         run_first=_read_only(run_first),
         run_class=_read_only(klass[order][firsts], i32),
-        run_grouped=_read_only(grouped[order][firsts], i32),
+        run_group=_read_only(group_of[order][firsts], i32),
         run_log_scale=_read_only(over(np.maximum, log_scale), f32),
         run_low=_read_only(over(np.minimum, loadings), f32),
         run_high=_read_only(over(np.maximum, loadings), f32),

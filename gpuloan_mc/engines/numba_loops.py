@@ -142,7 +142,8 @@ class Work(NamedTuple):
     bounds: Any
     below: Any  # uint8
     below_by_8: Any
-    group_months: Any  # (H + 1,) int64 thresholds of the group at hand, -1: not known yet
+    group: Any  # (4,) the group at hand, -1: none
+    group_months: Any  # (4, H + 1) its thresholds, int64, -1: not known yet
     regime: Any  # (4, T + 1)
     demand: Any
     premium: Any  # s_0 + χ
@@ -346,13 +347,13 @@ def start_hazards(hazards: Any, work: Any, horizon: int, low: int, high: int) ->
 
 
 @_loop
-def tile_words(obligors: Any, words: Any, first: Any, n: int, seed: Any, quad: Any) -> None:
+def tile_words(key_low: Any, key_high: Any, words: Any, first: Any, n: int, seed: Any, quad: Any) -> None:
     """(1.6) the words of a tile of obligors for four paths: words[q * TILE + lane]. Vectorises."""
     low, high = seed & LOW32, seed >> u64(32)
     counter, place = u64(quad) & LOW32, (u64(quad) >> u64(32)) | OBLIGOR_PLACE
     for i in range(n):
         lane = u64(i)
-        w = philox(counter, place, obligors.key_low[first + lane], obligors.key_high[first + lane], low, high)
+        w = philox(counter, place, key_low[first + lane], key_high[first + lane], low, high)
         words[lane] = u32(w[0])
         words[_TILE + lane] = u32(w[1])
         words[_TILE + _TILE + lane] = u32(w[2])
@@ -395,8 +396,9 @@ def threshold_of_group(hazards: Any, obligors: Any, work: Any, p: int, c: int, q
 def bound_of_run(hazards: Any, obligors: Any, work: Any, run: int, q: int, horizon: int) -> Any:
     """A rank that nobody of the run who defaults by the horizon exceeds."""
     c = obligors.run_class[run]
-    if obligors.run_grouped[run]:
-        return with_slack(threshold_of_group(hazards, obligors, work, obligors.run_first[run], c, q, horizon))
+    if obligors.run_group[run] >= 0:
+        take_group(work, q, obligors.run_group[run])
+        return with_slack(group_month_threshold(hazards, obligors, work, obligors.run_first[run], c, q, horizon))
     quality = highest_quality(
         hazards.log_hazard_table, hazards.is_t_copula, work.log_hazard[q, c, horizon] + obligors.run_log_scale[run]
     )
@@ -438,11 +440,11 @@ def own_month(hazards: Any, obligors: Any, work: Any, p: int, c: int, q: int, w:
 
 @_loop
 def group_month_threshold(hazards: Any, obligors: Any, work: Any, p: int, c: int, q: int, t: int) -> Any:
-    """The group's threshold of month t, computed once a run."""
-    known = work.group_months[t]
+    """The threshold of month t of the group at hand, computed once."""
+    known = work.group_months[q, t]
     if known < 0:
         known = i64(threshold_of_group(hazards, obligors, work, p, c, q, t))
-        work.group_months[t] = known
+        work.group_months[q, t] = known
     return u64(known)
 
 
@@ -472,14 +474,28 @@ def grouped_month(hazards: Any, obligors: Any, work: Any, p: int, c: int, q: int
 
 
 @_loop
+def take_group(work: Any, q: int, group: Any) -> None:
+    """The group whose thresholds are kept; its obligors lie together."""
+    if work.group[q] != group:
+        work.group[q] = group
+        work.group_months[q, :] = -1
+
+
+@_loop
+def fill(values: Any, first: int, end: int, value: Any) -> None:
+    for i in range(first, end):
+        values[u64(i)] = value
+
+
+@_loop
 def set_bounds(hazards: Any, obligors: Any, work: Any, tile: int, low: int, high: int, horizon: int) -> None:
     """The bound of every lane of a tile and of the paths at hand."""
     first = obligors.tile_first[tile]
     for q in range(low, high):
         for run in range(obligors.tile_run[tile], obligors.tile_run[tile + 1]):
             bound = u32(bound_of_run(hazards, obligors, work, run, q, horizon))
-            for p in range(obligors.run_first[run], obligors.run_first[run + 1]):
-                work.bounds[q * TILE + p - first] = bound
+            start = q * TILE - first
+            fill(work.bounds, start + obligors.run_first[run], start + obligors.run_first[run + 1], bound)
 
 
 @_loop
@@ -489,7 +505,7 @@ def decide(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int, phas
     for tile in range(obligors.phase_tile[phase], obligors.phase_tile[phase + 1]):
         first = obligors.tile_first[tile]
         n = obligors.tile_first[tile + 1] - first
-        tile_words(obligors, work.words, u64(first), n, seed, quad)
+        tile_words(obligors.key_low, obligors.key_high, work.words, u64(first), n, seed, quad)
         set_bounds(hazards, obligors, work, tile, low, high, horizon)
         compare_words(work.words, work.bounds, work.below)
         for q in range(low, high):
@@ -500,7 +516,7 @@ def decide(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int, phas
 def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n: int) -> None:
     """Those below their bound, exactly."""
     hazards, obligors, horizon = book.hazards, book.obligors, book.market.horizon
-    first, run, known = obligors.tile_first[tile], obligors.tile_run[tile], i64(-1)
+    first, run = obligors.tile_first[tile], obligors.tile_run[tile]
     for block in range((n + 7) // 8):
         if work.below_by_8[q * (TILE // 8) + block] == u64(0):
             continue
@@ -511,12 +527,10 @@ def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n
             while obligors.run_first[run + 1] <= p:
                 run += 1
             c, w = obligors.run_class[run], u64(work.words[q * TILE + lane])
-            if not obligors.run_grouped[run]:
+            if obligors.run_group[run] < 0:
                 month = own_month(hazards, obligors, work, p, c, q, w, horizon)
             else:
-                if known != run:
-                    work.group_months[:] = -1
-                    known = i64(run)
+                take_group(work, q, obligors.run_group[run])
                 month = grouped_month(hazards, obligors, work, p, c, q, w, horizon)
             if month != NEVER:
                 obligor_defaults(book, work, seed, quad, q, p, month)
@@ -1164,6 +1178,7 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
 def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Every default of up to four neighbouring paths."""
     market, hazards = book.market, book.hazards
+    work.group[:] = -1
     draw_demand(market, work, seed, quad, low, high)
     draw_factors(hazards, work, seed, quad, low, high)
     start_hazards(hazards, work, market.horizon, low, high)

@@ -26,6 +26,11 @@ def path_function(function: F) -> F:
     return njit(error_model="numpy")(function)  # type: ignore[no-any-return]
 
 
+def lane_function(function: F) -> F:
+    """A path function that loops over lanes call: always inlined, for a call keeps a loop scalar."""
+    return njit(error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
+
+
 def fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
     """a·b + c rounded once."""
     return np.float32(reference.fma(a, b, c))
