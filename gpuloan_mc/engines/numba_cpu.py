@@ -133,16 +133,26 @@ def _sums(plan: Plan) -> Any:
     from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
 
     n_groups = plan.n_groups
-    shapes = ((plan.n_loans, LOAN_COLUMNS), (n_groups, GROUP_COLUMNS), (4, n_groups, 3), (4, n_groups), (4,))
-    return Sums(*(np.zeros(shape, np.int64) for shape in shapes))
+    shapes = ((n_groups, GROUP_COLUMNS), (4, n_groups, 3), (4, n_groups), (4,))
+    return Sums(_aligned(plan.n_loans, LOAN_COLUMNS), *(np.zeros(shape, np.int64) for shape in shapes))
+
+
+def _aligned(n_rows: int, n_columns: int) -> I64:
+    """Zeros whose rows begin with a cache line."""
+    raw = np.zeros(n_rows * n_columns + 8, np.int64)
+    start = -(raw.ctypes.data // 8) % 8
+    return raw[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
 def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: bool) -> PathTable:
     """The workers' sums as one table."""
-    from ..paths.tally import BY_CAUSE
+    from ..paths.tally import CAUSE_COLUMNS, D_SQUARED, LOSS_COLUMNS, D
 
     by_loan, by_group = (_added([getattr(s, name) for s in sums]) for name in ("by_loan", "by_group"))
-    by_cause = by_loan[:, BY_CAUSE:].reshape(len(by_loan), -1, 3)
+    by_cause = by_loan[:, CAUSE_COLUMNS].reshape(len(by_loan), -1, 3)
+    # a loan defaults at most once a path, for one cause
+    by_loan[:, D] = by_loan[:, D_SQUARED] = by_cause[:, :, 0].sum(axis=1)
+    by_loan[:, LOSS_COLUMNS] = by_cause[:, :, 1:].sum(axis=1)
     cause_loss = np.zeros((N_DIGITS, *by_cause.shape[:2]), np.int64)
     cause_loss[:2] = by_cause[:, :, 1:].transpose(2, 0, 1)
     carry(cause_loss)
@@ -162,18 +172,17 @@ def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: b
 
 
 def _added(parts: list[I64]) -> I64:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return np.asarray(np.add.reduce(parts))
 
 
 def _totals(rows: I64) -> Totals:
-    from ..paths.tally import D_SQUARED, E_L, E_SQUARED, L_SQUARED, D, E, L
+    from ..paths.tally import D_SQUARED, E_L, E_SQUARED, HIGH, L_SQUARED, D, E, L
 
     def digits(place: int, given: int) -> I64:
         result = np.zeros((N_DIGITS, len(rows)), np.int64)
-        result[:given] = rows[:, place : place + given].T
+        result[:2] = rows[:, place : place + 2].T
+        if given == N_DIGITS:
+            result[2:] = rows[:, HIGH + place : HIGH + place + 2].T
         carry(result)
         return result
 
@@ -250,7 +259,7 @@ def memory(book: Any) -> Any:
         workout_share=of_path(n_loans, 3),
         open_sales=of_path(dtype=i64),
         living=of_path(len(book.lanes.tile_lanes), dtype=i64),
-        events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.key)), EVENT_FIELDS), i64),
+        events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),
         n_events=np.zeros(1, i64),
         row=np.zeros(1, i64),
     )

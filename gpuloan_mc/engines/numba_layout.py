@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..paths.tally import Groups
-from ..plan import DeploymentPlan, LoanPlan, MarketPlan, PlainPlan, Plan, RecoveryPlan
-from ..reference.arithmetic import F32, I32, I64
+from ..plan import DeploymentPlan, LoanPlan, MarketPlan, Plan, RecoveryPlan
+from ..reference.arithmetic import F32, F64, I32, I64
 from .numba_structs import Struct
 
 f32, i32 = np.float32, np.int32
@@ -29,11 +29,10 @@ def _tuple_of(kind: Any) -> Any:
 
 
 MarketTuple = _tuple_of(MarketPlan)
-PlainTuple = _tuple_of(PlainPlan)
 LoanTuple = _tuple_of(LoanPlan)
 DeploymentTuple = _tuple_of(DeploymentPlan)
 RecoveryTuple = _tuple_of(RecoveryPlan)
-for _kind in (MarketTuple, PlainTuple, LoanTuple, DeploymentTuple, RecoveryTuple):
+for _kind in (MarketTuple, LoanTuple, DeploymentTuple, RecoveryTuple):
     _kind.__module__ = __name__  # compiled code is stored with the place of its argument types
 
 
@@ -62,13 +61,11 @@ class Obligors(NamedTuple):
 
     key_low: Any  # (P,) uint64, 32 bits each
     key_high: Any
-    active: I32  # (P,) index among parties of GPU loans, -1: none
+    facts: I32  # (P, 4) index among parties of GPU loans (-1: none), first plain loan, end of plain loans
     log_scale: F32  # (P,)
     residual: F32
     inverse_residual: F32
     loadings: F32  # (P, K)
-    plain_first: I64  # (P + 1,) plain loans of an obligor
-    plain_loan: I32
     phase_first: I64  # (4,) first position of phases 0, 1 and of the watched; the end
     phase_tile: I64  # (3,) first tile of phases 0 and 1; the end
     tile_first: I64  # (tiles + 1,)
@@ -83,6 +80,22 @@ class Obligors(NamedTuple):
     run_residual_high: F32
     watched_class: I64  # (C + 1,) watched obligors by class, from phase_first[2] on
     n_active: np.int64
+
+
+class Plain(NamedTuple):
+    """Plain loans in the order of their obligors. What a default reads lies together: it is rare, so it misses the cache."""
+
+    amounts: F64  # (N, 3 + H + 1) commitment in cents, LGD, kept share, then the opening balance of each month
+    facts: I32  # (N, 4) position among all loans, term, LGD table or -1
+    lgd_loading: F32
+    lgd_residual: F32
+    key: Any  # (N,) uint64
+    lgd_tables: F32
+
+
+COMMITMENT, LGD, KEPT_SHARE, OPENING = range(4)
+INDEX, TERM, LGD_TABLE = range(3)
+PARTY, FIRST_LOAN, END_LOAN = range(3)
 
 
 class Lanes(NamedTuple):
@@ -152,7 +165,7 @@ class Book(NamedTuple):
     market: Any
     hazards: Hazards
     obligors: Obligors
-    plain: Any
+    plain: Plain
     loans: Any
     deployments: Any
     recovery: Any
@@ -163,11 +176,12 @@ class Book(NamedTuple):
 def lay_out(plan: Plan) -> Book:
     """The plan as the compiled code reads it."""
     active = _active_columns(plan)
+    obligors, plain = _obligors(plan, active)
     return Book(
         market=_copied(MarketTuple, plan.market),
         hazards=_hazards(plan),
-        obligors=_obligors(plan, active),
-        plain=_copied(PlainTuple, plan.plain),
+        obligors=obligors,
+        plain=plain,
         loans=_copied(LoanTuple, plan.loans),
         deployments=_copied(DeploymentTuple, plan.deployments),
         recovery=_copied(RecoveryTuple, plan.recovery),
@@ -252,7 +266,7 @@ def _active_columns(plan: Plan) -> I64:
     return active
 
 
-def _obligors(plan: Plan, active: I64) -> Obligors:
+def _obligors(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
     ob, n_own = plan.obligors, len(plan.obligors.own_key)
     group = ob.grouped_group
     klass = np.concatenate([ob.own_class, ob.group_class[group]]).astype(np.int64)
@@ -283,16 +297,15 @@ def _obligors(plan: Plan, active: I64) -> Obligors:
     position[order] = np.arange(len(order))
     plain_first, plain_loan = _lists(position[plan.plain.obligor], np.arange(len(plan.plain.key)), len(order))
     watched = klass[order][phase_first[2] :]
-    return Obligors(
+    facts = np.stack([active[order], plain_first[:-1], plain_first[1:], np.zeros(len(order))], axis=1)
+    obligors = Obligors(
         key_low=_read_only(key & np.uint64(0xFFFFFFFF)),
         key_high=_read_only(key >> np.uint64(32)),
-        active=_read_only(active[order], i32),
+        facts=_read_only(facts, i32),
         log_scale=_read_only(log_scale[order], f32),
         residual=_read_only(residual[order], f32),
         inverse_residual=_read_only(inverse[order], f32),
         loadings=_read_only(loadings[order], f32),
-        plain_first=plain_first,
-        plain_loan=plain_loan,
         phase_first=_read_only(phase_first),
         phase_tile=_read_only(phase_tile),
         tile_first=_read_only(tile_first),
@@ -309,6 +322,21 @@ def _obligors(plan: Plan, active: I64) -> Obligors:
             phase_first[2] + np.searchsorted(watched, np.arange(ob.hazard.shape[1] + 1)), np.int64
         ),
         n_active=np.int64((active >= 0).sum()),
+    )
+    return obligors, _plain(plan, plain_loan)
+
+
+def _plain(plan: Plan, order: I32) -> Plain:
+    loans = plan.plain
+    head = [loans.commitment_cents, loans.lgd, loans.kept_share]
+    facts = np.stack([loans.index, loans.term, loans.lgd_table_row, np.zeros_like(loans.term)], axis=1)
+    return Plain(
+        amounts=_read_only(np.column_stack([*head, loans.opening])[order], np.float64),
+        facts=_read_only(facts[order], i32),
+        lgd_loading=_read_only(loans.lgd_loading[order]),
+        lgd_residual=_read_only(loans.lgd_residual[order]),
+        key=_read_only(loans.key[order]),
+        lgd_tables=_read_only(loans.lgd_tables),
     )
 
 

@@ -88,14 +88,23 @@ from .numba_layout import (
     ALLOWED,
     BALANCE,
     BREACHES,
+    COMMITMENT,
     COST,
     COVENANT,
     DEAD,
+    END_LOAN,
+    FIRST_LOAN,
     FLOATING,
+    INDEX,
+    KEPT_SHARE,
+    LGD,
+    LGD_TABLE,
     LOCKUP,
     MARGIN,
     MATURING,
     NOT_LET,
+    OPENING,
+    PARTY,
     PATHS_AT_ONCE,
     PRINCIPAL,
     RATE,
@@ -106,6 +115,7 @@ from .numba_layout import (
     STATE_ROWS,
     SUPPORT,
     SWEEP,
+    TERM,
     TILE,
     WAITING,
 )
@@ -539,30 +549,29 @@ def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n
 @_loop
 def obligor_defaults(book: Any, work: Any, seed: Any, quad: Any, q: int, p: int, month: Any) -> None:
     """An obligor's default: a party of GPU loans is noted for its month, its plain loans default."""
-    obligors, plain = book.obligors, book.plain
-    party = obligors.active[p]
+    plain, facts = book.plain, book.obligors.facts
+    party = facts[p, PARTY]
     if party >= 0:
         work.months[q, party] = month
         work.hit_next[q, party] = work.hit_head[q, month]
         work.hit_head[q, month] = party
-    for k in range(obligors.plain_first[p], obligors.plain_first[p + 1]):
-        loan = obligors.plain_loan[k]
-        if month <= min(plain.term[loan], book.market.horizon):
+    for loan in range(facts[p, FIRST_LOAN], facts[p, END_LOAN]):
+        if month <= min(plain.facts[loan, TERM], book.market.horizon):
             plain_default(plain, work, seed, quad, q, loan, month)
 
 
 @_loop
 def plain_default(plain: Any, work: Any, seed: Any, quad: Any, q: int, loan: Any, month: Any) -> None:
     """(4) EAD is the scheduled balance, loss EAD × LGD; both float64 until they are cents."""
-    ead, lgd = plain.commitment_cents[loan] * plain.opening[loan, month], plain.lgd[loan]
-    row = plain.lgd_table_row[loan]
+    amounts, row = plain.amounts[loan], plain.facts[loan, LGD_TABLE]
+    ead, lgd = amounts[COMMITMENT] * amounts[OPENING + month], amounts[LGD]
     if row >= 0:
         w = draw(seed, u64(PATHS_AT_ONCE * quad + q), LOAN, u64(0), plain.key[loan])
         systematic = plain.lgd_loading[loan] * work.factors[q, 0]
         score = fma(plain.lgd_residual[loan], normal(w[0]), -systematic)
         lgd = np.float64(clip(at_score(plain.lgd_tables[row], score), ZERO, ONE))
-    lost = np.rint((ead * lgd) * plain.kept_share[loan])
-    emit(work, q, i64(plain.index[loan]), i64(month), i64(PARENT), i64(np.rint(ead)), i64(lost))
+    lost = np.rint((ead * lgd) * amounts[KEPT_SHARE])
+    emit(work, q, i64(plain.facts[loan, INDEX]), i64(month), i64(PARENT), i64(np.rint(ead)), i64(lost))
 
 
 @_loop

@@ -17,12 +17,15 @@ PATH, LOAN, MONTH, CAUSE, EAD, LOSS = range(6)
 EVENT_FIELDS = 6
 N_CAUSES = len(CAUSES)
 
-# Columns of a row of sums: an item's sums lie together, for one default touches one item. Amounts are below 2^63 and
-# take two digits of base 2^32, products four.
-D, D_SQUARED, E, L, E_SQUARED, E_L, L_SQUARED = 0, 1, 2, 4, 6, 10, 14
-GROUP_COLUMNS = 18
-BY_CAUSE = 18  # a loan's row goes on: defaults and loss by cause
-LOAN_COLUMNS = BY_CAUSE + 3 * N_CAUSES
+# Columns of a row of sums, all in digits of base 2^32. A default touches one row a loan, mostly not in the cache: the low
+# digits fill one line of it, the causes the next; the high digits of products are rarely needed.
+E, E_SQUARED, E_L, L_SQUARED = 0, 2, 4, 6
+HIGH = 8 + 3 * N_CAUSES + 1 - E_SQUARED  # from a product's low digits to its high ones
+BY_CAUSE = 8  # defaults and loss by cause, of a loan only
+D, D_SQUARED, L = 30, 31, 32  # of a group; of a loan they follow from the causes
+LOAN_COLUMNS = 40
+GROUP_COLUMNS = 40
+CAUSE_COLUMNS, LOSS_COLUMNS = slice(BY_CAUSE, BY_CAUSE + 3 * N_CAUSES), slice(L, L + 2)
 
 _32, _LOW = u64(32), u64(0xFFFFFFFF)
 
@@ -70,23 +73,25 @@ def add_amount(row: I64, place: int, amount: np.int64) -> None:
 @path_function
 def add_product(row: I64, place: int, a: np.int64, b: np.int64) -> None:
     """Four digits of a product of whole numbers from 0 to 2^63 - 1."""
+    if (a | b) >> 32 == 0:  # amounts below 43 million dollars
+        product = u64(a) * u64(b)
+        row[place] += np.int64(product & _LOW)
+        row[place + 1] += np.int64(product >> _32)
+        return
     a0, a1, b0, b1 = u64(a) & _LOW, u64(a) >> _32, u64(b) & _LOW, u64(b) >> _32
     low, middle, other, high = a0 * b0, a1 * b0, a0 * b1, a1 * b1
     second = (low >> _32) + (middle & _LOW) + (other & _LOW)
     third = (second >> _32) + (middle >> _32) + (other >> _32) + (high & _LOW)
     row[place] += np.int64(low & _LOW)
     row[place + 1] += np.int64(second & _LOW)
-    row[place + 2] += np.int64(third & _LOW)
-    row[place + 3] += np.int64((third >> _32) + (high >> _32))
+    row[HIGH + place] += np.int64(third & _LOW)
+    row[HIGH + place + 1] += np.int64((third >> _32) + (high >> _32))
 
 
 @path_function
-def add_item(row: I64, defaults: np.int64, ead: np.int64, loss: np.int64) -> None:
-    """One path's defaults, EAD and loss of an item."""
-    row[D] += defaults
-    row[D_SQUARED] += defaults * defaults
+def add_item(row: I64, ead: np.int64, loss: np.int64) -> None:
+    """One path's EAD and the products of its EAD and loss."""
     add_amount(row, E, ead)
-    add_amount(row, L, loss)
     add_product(row, E_SQUARED, ead, ead)
     add_product(row, E_L, ead, loss)
     add_product(row, L_SQUARED, loss, loss)
@@ -116,7 +121,7 @@ def add_defaults(events: I64, n_events: int, row: int, paths: PathColumns, group
         paths.largest_loss[path] = max(paths.largest_loss[path], loss)
         paths.defaults[path] += np.int32(1)
         of_loan = sums.by_loan[loan]
-        add_item(of_loan, np.int64(1), ead, loss)
+        add_item(of_loan, ead, loss)
         place = BY_CAUSE + 3 * cause
         of_loan[place] += 1
         add_amount(of_loan, place + 1, loss)
@@ -135,6 +140,10 @@ def close_paths(sums: Sums) -> None:
         for k in range(sums.n_touched[q]):
             group = sums.touched[q, k]
             item = sums.in_path[q, group]
-            add_item(sums.by_group[group], item[0], item[1], item[2])
+            of_group = sums.by_group[group]
+            of_group[D] += item[0]
+            of_group[D_SQUARED] += item[0] * item[0]
+            add_amount(of_group, L, item[2])
+            add_item(of_group, item[1], item[2])
             item[0], item[1], item[2] = 0, 0, 0
         sums.n_touched[q] = 0
