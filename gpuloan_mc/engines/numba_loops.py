@@ -69,7 +69,7 @@ from ..paths.philox import (
     philox,
     rank,
 )
-from ..paths.primitives import fma
+from ..paths.primitives import fma, lowest_byte
 from ..paths.recovery import (
     add_proceeds,
     after_claim,
@@ -83,6 +83,7 @@ from ..paths.recovery import (
     share_of_table,
 )
 from ..paths.tally import add_defaults, close_paths
+from ..plan import REPAID_BELOW
 from ..reference.market import MAX_LAUNCHES
 from .numba_layout import (
     ALLOWED,
@@ -125,6 +126,8 @@ f32, i32, i64, u8, u32, u64 = np.float32, np.int32, np.int64, np.uint8, np.uint3
 NEVER = i32(2**30)
 NOBODY = i32(-1)
 LET, CLAIM, RELEASED = u8(1), u8(2), u8(4)
+REPAID = REPAID_BELOW
+REPAID_FLAG, BROKEN_FLAG, SHORT_FLAG = u8(1), u8(2), u8(4)
 INFINITE = f32(np.inf)
 OBLIGOR_PLACE = OBLIGOR << u64(8)
 PATHS_APART = u64(2)
@@ -528,11 +531,12 @@ def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n
     hazards, obligors, horizon = book.hazards, book.obligors, book.market.horizon
     first, run = obligors.tile_first[tile], obligors.tile_run[tile]
     for block in range((n + 7) // 8):
-        if work.below_by_8[q * (TILE // 8) + block] == u64(0):
-            continue
-        for lane in range(8 * block, min(8 * block + 8, n)):
-            if not work.below[q * TILE + lane]:
-                continue
+        flags = work.below_by_8[q * (TILE // 8) + block]
+        while flags != u64(0):
+            lane = 8 * block + lowest_byte(flags)
+            flags &= flags - u64(1)
+            if lane >= n:
+                break
             p = first + lane
             while obligors.run_first[run + 1] <= p:
                 run += 1
@@ -852,12 +856,9 @@ def pay_tile(arena: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int
         arena[state + _RESERVE + lane] = new_reserve if pays else reserve
         arena[state + _SUPPORT + lane] = new_support if pays else support
         arena[state + _BREACHES + lane] = count if on else breaches
-        repaid = u8(1) if new_balance <= REPAID else u8(0)
-        flag = (u8(4) if short else u8(2)) if fallen else repaid
+        repaid = REPAID_FLAG if new_balance <= REPAID else u8(0)
+        flag = (SHORT_FLAG if short else BROKEN_FLAG) if fallen else repaid
         flags[lane] = flag if on else u8(0)
-
-
-REPAID = f32(2.0**-20)
 
 
 @_loop
@@ -878,18 +879,17 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         limit = _LIMIT
     pay_tile(arena, work.flags, shared, state, limit, n)
     for block in range(n // 8):
-        if work.flags_by_8[block] == u64(0):
-            continue
-        for i in range(8 * block, 8 * block + 8):
-            flag = work.flags[i]
-            if flag:
-                loan = lanes.lane_loan[tile * TILE + i]
-                if flag == u8(1):
-                    if book.loans.draw_month[loan] <= t:
-                        bury(lanes, work, q, loan)
-                else:
-                    cause = cause_of(flag == u8(4), False, work.tenant_lost[q, loan] != u8(0))
-                    default(book, work, seed, path, q, t, loan, cause)
+        flags = work.flags_by_8[block]
+        while flags != u64(0):  # each flag is one bit
+            i = 8 * block + lowest_byte(flags)
+            flags &= flags - u64(1)
+            loan, flag = lanes.lane_loan[tile * TILE + i], work.flags[i]
+            if flag == REPAID_FLAG:
+                if book.loans.draw_month[loan] <= t:
+                    bury(lanes, work, q, loan)
+            else:
+                cause = cause_of(flag == SHORT_FLAG, False, work.tenant_lost[q, loan] != u8(0))
+                default(book, work, seed, path, q, t, loan, cause)
 
 
 @_loop

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit, types
-from numba.core import errors
+from numba.core import cgutils, errors
 from numba.extending import intrinsic, overload
 
 from ..reference import arithmetic as reference
@@ -44,6 +44,28 @@ def float_bits(x: np.float32) -> np.int32:
 def bits_float(bits: np.int32) -> np.float32:
     """The float32 of these 32 bits."""
     return np.int32(bits).view(np.float32)
+
+
+def lowest_byte(bytes_: np.uint64) -> int:
+    """Place of the lowest byte that is not 0, of a number that is not 0."""
+    number = int(bytes_)
+    return ((number & -number).bit_length() - 1) >> 3
+
+
+@intrinsic
+def _trailing_zeros(typingctx: Any, x: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], cgutils.true_bit)
+
+    return types.uint64(types.uint64), codegen
+
+
+@overload(lowest_byte)
+def _compiled_lowest_byte(bytes_: Any) -> Any:
+    def body(bytes_: Any) -> Any:
+        return np.int64(_trailing_zeros(bytes_) >> np.uint64(3))
+
+    return body
 
 
 @intrinsic
