@@ -69,7 +69,7 @@ from ..paths.philox import (
     philox,
     rank,
 )
-from ..paths.primitives import fma, lowest_byte
+from ..paths.primitives import fma, lowest_byte, prefetch
 from ..paths.recovery import (
     add_proceeds,
     after_claim,
@@ -538,6 +538,7 @@ def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n
             if lane >= n:
                 break
             p = first + lane
+            prefetch(book.plain.amounts, obligors.facts[p, FIRST_LOAN], 0)
             while obligors.run_first[run + 1] <= p:
                 run += 1
             c, w = obligors.run_class[run], u64(work.words[q * TILE + lane])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, errors
 from numba.extending import intrinsic, overload
@@ -50,6 +51,33 @@ def lowest_byte(bytes_: np.uint64) -> int:
     """Place of the lowest byte that is not 0, of a number that is not 0."""
     number = int(bytes_)
     return ((number & -number).bit_length() - 1) >> 3
+
+
+def prefetch(rows: Any, row: Any, column: Any) -> None:
+    """Ask for the cache line of an entry of a matrix; changes nothing."""
+
+
+@intrinsic
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        builder.call(function, [pointer, i32(1), i32(3), i32(1)])  # to write, to every cache, data
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@overload(prefetch)
+def _compiled_prefetch(rows: Any, row: Any, column: Any) -> Any:
+    size = rows.dtype.bitwidth // 8
+
+    def body(rows: Any, row: Any, column: Any) -> Any:
+        _prefetch(rows.ctypes.data + (row * rows.shape[1] + column) * size)
+
+    return body
 
 
 @intrinsic

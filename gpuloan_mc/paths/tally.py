@@ -9,12 +9,13 @@ import numpy as np
 from ..plan import CAUSES
 from ..reference.arithmetic import F32, F64, I32, I64
 from .path import discounted
-from .primitives import path_function
+from .primitives import path_function, prefetch
 
 u64 = np.uint64
 
 PATH, LOAN, MONTH, CAUSE, EAD, LOSS = range(6)
 EVENT_FIELDS = 6
+AHEAD = 8  # events between asking for a loan's row of sums and using it
 N_CAUSES = len(CAUSES)
 
 # Columns of a row of sums, all in digits of base 2^32. A default touches one row a loan, mostly not in the cache: the low
@@ -113,6 +114,9 @@ def add_to_group(sums: Sums, q: int, group: int, ead: np.int64, loss: np.int64) 
 def add_defaults(events: I64, n_events: int, row: int, paths: PathColumns, groups: Groups, sums: Sums) -> None:
     """Add the first `n_events` defaults of up to four paths, whose rows start at `row`."""
     for k in range(n_events):
+        if k + AHEAD < n_events:
+            prefetch(sums.by_loan, events[k + AHEAD, LOAN], E)
+            prefetch(sums.by_loan, events[k + AHEAD, LOAN], BY_CAUSE)
         q, loan, month, cause = events[k, PATH], events[k, LOAN], events[k, MONTH], events[k, CAUSE]
         ead, loss, path = events[k, EAD], events[k, LOSS], events[k, PATH] + row
         paths.loss[path] += loss
