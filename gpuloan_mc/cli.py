@@ -36,8 +36,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except GpuLoanError as error:
         _stop(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        _stop("stopped", EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, click.exceptions.Abort) as stop:
+        _stop(str(stop) or "stopped", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -86,9 +86,10 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
-@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures to simulate.  [default: 10000 on numpy]")
+@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures to simulate.  [default: 100000; 10000 on numpy]")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Same book, seed and path: same loss.")
-@click.option("--engine", type=click.Choice(["auto", "numpy"]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]")
 @click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
@@ -105,6 +106,7 @@ def run(
     paths: int | None,
     seed: int,
     engine: str,
+    workers: int | None,
     chunk: int | None,
     out: str | None,
     no_host: bool,
@@ -125,6 +127,7 @@ def run(
                 n_paths=paths,
                 seed=seed,
                 engine=engine,
+                workers=workers,
                 chunk=chunk,
                 out=out,
                 host=not no_host,
@@ -219,6 +222,16 @@ def schema(out: str | None) -> None:
 
 
 @cli.command()
+def warmup() -> None:
+    """Compile the engine numba now, so that the first run need not; later runs load it from its cache."""
+    from .engines.numba_cpu import warm_up
+
+    done, folder = warm_up()
+    how = "loaded from" if done.was_cached else "compiled into"
+    click.echo(f"engine numba: {how} {folder or 'memory: no folder can be written'} in {done.seconds:.1f} s")
+
+
+@cli.command()
 def doctor() -> None:
     """Check this installation: packages, engines, bundled books."""
     from .doctor import findings, report
@@ -302,7 +315,8 @@ def _print_result(book: str, result: Result) -> None:
         f"defaults {result.expected_defaults:.2f} {_plus_minus(result.expected_defaults_se, '.2f')} a path, "
         f"{result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')} of the loans",
         f"engine {result.engine} ({result.engine_reason})",
-        f"{result.seconds:.2f} s, {result.loan_steps_per_second:,.0f} loan-steps a second",
+        f"{result.seconds:.2f} s ({result.compile_seconds:.2f} s more to compile or load), "
+        f"{result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",
     ]
     thin = [f"{100 * level:g} %" for level, n in result.figures.tail_paths.items() if n < 50]

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 
 from . import __version__
+from .errors import EnvironmentProblem
 from .inputs.books import bundled_books
 
 NEEDED = {
@@ -16,8 +17,9 @@ NEEDED = {
     "pydantic": (2, 9),
     "click": (8, 1),
     "rich": (13,),
+    "numba": (0, 61),
 }
-COMING = ("numba", "cuda", "numba-cuda")
+COMING = ("cuda", "numba-cuda")
 
 
 def report() -> list[str]:
@@ -25,9 +27,27 @@ def report() -> list[str]:
     lines = [f"gpuloan-mc {__version__}, Python {platform.python_version()} on {platform.machine()}"]
     lines += [f"{name} {_installed(name) or 'missing'}" for name in NEEDED]
     lines.append("engine numpy: usable")
+    lines += _numba_lines()
     lines += [f"engine {name}: not in this version" for name in COMING]
     lines.append(f"bundled books: {', '.join(bundled_books())}")
     return lines
+
+
+def _numba_lines() -> list[str]:
+    """The engine numba, and the folder of its machine code."""
+    from .engines.numba_compile import cache_folder, is_warm
+    from .engines.numba_cpu import available_cores
+
+    try:
+        folder = cache_folder()
+    except EnvironmentProblem as error:
+        return [f"engine numba: {error}"]
+    cores = f"engine numba: usable, {available_cores()} cores"
+    if folder is None:
+        return [cores, "machine code of numba: no folder can be written; every run compiles again"]
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    state = "warm" if is_warm() else "cold: `gpuloan-mc warmup` fills it"
+    return [cores, f"machine code of numba: {folder}, {size / 2**20:.1f} MiB, {state}"]
 
 
 def findings() -> list[str]:

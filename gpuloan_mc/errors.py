@@ -16,6 +16,10 @@ EXIT_NOT_CONVERGED = 6
 EXIT_BUG = 70
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; its text says what is known by then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding about the inputs; `rule` is an id of docs/input-rules.md.

@@ -109,6 +109,11 @@ class Result:
         return self.timings["paths"]
 
     @property
+    def compile_seconds(self) -> float:
+        """What the engine did before its first path: layout, and compiling or loading what was compiled before."""
+        return self.timings["compile"]
+
+    @property
     def loan_steps_per_second(self) -> float:
         """Loans × months × paths a second, all months up to the horizon counted."""
         return self.n_paths * self.n_loans * self.horizon_months / self.seconds
@@ -307,6 +312,7 @@ class Result:
             "engine": self.engine,
             "engine_reason": self.engine_reason,
             "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
             "timings": dict(self.timings),
             "loan_steps_per_second": self.loan_steps_per_second,
             "digest": self.digest,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PATHS = "paths.parquet"
 RNG_SCHEME = "philox4x32-10/1"
-_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "pydantic")
+_PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
 _ROWS_AT_ONCE = 262_144
 
 

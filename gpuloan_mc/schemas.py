@@ -196,6 +196,7 @@ SUMMARY_KEYS: dict[str, str] = {
     "engine": "that computed the losses",
     "engine_reason": "why that one",
     "seconds": "the engine's own time",
+    "compile_seconds": "layout and compiling, or loading what was compiled before; not in `seconds`",
     "timings": "seconds by stage",
     "loan_steps_per_second": "loans × months × paths a second",
     "digest": "of the losses",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import MAX_PATHS, MAX_SEED, whole_number
-from .engines.numpy_reference import NumpyReference, paths_at_once
-from .errors import UsageError
+from .engines.base import Engine
+from .engines.choice import choose_engine, default_paths, make_engine
+from .engines.pace import Pace
+from .errors import Interrupted
 from .ledger import PRICE_PATHS, Ledger
 from .market import Market
+from .plan import Plan
 from .planning import build_plan
-from .result import Result
+from .result import CENTS, Result
+from .risk import Moments
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -22,8 +26,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-ENGINES = ("auto", "numpy")
-DEFAULT_PATHS = {"numpy": 10_000}
+MAX_WORKERS = 1024
 
 
 def simulate(
@@ -33,6 +36,7 @@ def simulate(
     n_paths: int | None = None,
     seed: int = 1,
     engine: str = "auto",
+    workers: int | None = None,
     chunk: int | None = None,
     out: str | Path | None = None,
     host: bool = True,
@@ -43,9 +47,10 @@ def simulate(
     Args:
         portfolio: the loans and the parties behind them.
         market: the world they live in.
-        n_paths: futures to simulate, 1 … 2^40; None: the engine's default (10,000 on numpy).
+        n_paths: futures to simulate, 1 … 2^40; None: the engine's default (100,000 on numba, 10,000 on numpy).
         seed: 0 … 2^64 - 1. Same book, market and seed: same integers, path by path.
-        engine: auto or numpy.
+        engine: auto, numba or numpy; auto is numba. No engine changes a figure, and none is replaced by another.
+        workers: threads of the engine numba; None: all cores. Changes speed, never a result.
         chunk: paths at a time; changes memory and speed, never a result.
         out: a new, empty or earlier run's folder to write the run into (docs/schema.md).
         host: whether the manifest of `out` holds facts about this machine.
@@ -53,17 +58,21 @@ def simulate(
 
     Raises:
         UsageError: an argument is out of range, or `out` can't be used.
+        EnvironmentProblem: the engine can't run on this machine.
+        Interrupted: Ctrl-C; says how far the run has come.
         InputRejected: the book does not fit the market, or cannot be planned.
     """
     name, reason = choose_engine(engine)
-    n_paths = whole_number("n_paths", DEFAULT_PATHS[name] if n_paths is None else n_paths, 1, MAX_PATHS)
+    n_paths = whole_number("n_paths", default_paths(name) if n_paths is None else n_paths, 1, MAX_PATHS)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     if chunk is not None:
         chunk = whole_number("chunk", chunk, 1, MAX_PATHS)
+    if workers is not None:
+        workers = whole_number("workers", workers, 1, MAX_WORKERS)
     if market != portfolio.market:
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
     with nullcontext() if out is None else RunFolder(out) as folder:
-        result = _run(portfolio, market, n_paths, seed, name, reason, chunk, folder, progress)
+        result = _run(portfolio, market, n_paths, seed, make_engine(name, workers), reason, chunk, folder, progress)
         if folder is not None:
             folder.finish(result, market, host=host)
     return result
@@ -74,7 +83,7 @@ def _run(
     market: Market,
     n_paths: int,
     seed: int,
-    engine: str,
+    engine: Engine,
     reason: str,
     chunk: int | None,
     folder: RunFolder | None,
@@ -83,37 +92,48 @@ def _run(
     start = time.perf_counter()
     plan = build_plan(portfolio, market)
     planned = time.perf_counter()
-    runner, ledger = NumpyReference(), Ledger(plan, n_paths)
+    engine.prepare(plan)
+    prepared = time.perf_counter()
+    ledger = Ledger(plan, n_paths)
+    try:
+        _add_paths(engine, plan, seed, n_paths, chunk, ledger, folder, progress)
+    except KeyboardInterrupt:
+        raise Interrupted(_so_far(ledger, n_paths)) from None
+    timings = {"plan": planned - start, "compile": prepared - planned, "paths": time.perf_counter() - prepared}
+    return Result.of(ledger, portfolio, plan, seed=seed, engine=engine.name, engine_reason=reason, timings=timings)
+
+
+def _add_paths(
+    engine: Engine,
+    plan: Plan,
+    seed: int,
+    n_paths: int,
+    chunk: int | None,
+    ledger: Ledger,
+    folder: RunFolder | None,
+    progress: Progress | None,
+) -> None:
     if progress is not None:
         progress(0, n_paths)
-    for first, count in chunks(n_paths, chunk or paths_at_once(plan)):
-        table = runner.run(plan, seed, first, count, prices=first < PRICE_PATHS)
+    pace = Pace(engine.first_chunk(plan), engine.longest_chunk(plan)) if chunk is None else Pace(chunk, chunk)
+    while ledger.done < n_paths:
+        first = ledger.done
+        # the paths whose prices are kept are chunks of their own
+        end = min(first + pace.size, PRICE_PATHS if first < PRICE_PATHS else n_paths, n_paths)
+        table = pace.timed(lambda: engine.run(plan, seed, first, end - first, prices=first < PRICE_PATHS))  # noqa: B023
         ledger.add(table)
         if folder is not None:
             folder.add(table)
         if progress is not None:
             progress(ledger.done, n_paths)
-    timings = {"plan": planned - start, "paths": time.perf_counter() - planned}
-    return Result.of(ledger, portfolio, plan, seed=seed, engine=engine, engine_reason=reason, timings=timings)
 
 
-def choose_engine(engine: str) -> tuple[str, str]:
-    """Name of the engine that runs, and why that one.
-
-    Raises:
-        UsageError: no such engine.
-    """
-    if engine not in ENGINES:
-        raise UsageError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
-    if engine == "auto":
-        return "numpy", "auto: numpy, the reference engine, is the only one in this version"
-    return engine, "asked for"
-
-
-def chunks(n_paths: int, size: int) -> Iterator[tuple[int, int]]:
-    """(first path, number of paths) of each chunk; the paths whose prices are kept are chunks of their own."""
-    first = 0
-    while first < n_paths:
-        end = min(first + size, PRICE_PATHS if first < PRICE_PATHS else n_paths, n_paths)
-        yield first, end - first
-        first = end
+def _so_far(ledger: Ledger, n_paths: int) -> str:
+    """What an interrupted run knows."""
+    if ledger.done == 0:
+        return f"stopped before the first of {n_paths:,} paths was done"
+    loss = Moments.of(ledger.losses[: ledger.done])
+    return (
+        f"stopped after {ledger.done:,} of {n_paths:,} paths: expected loss {loss.mean / CENTS:,.0f} "
+        f"± {loss.standard_error / CENTS:,.0f} dollars so far"
+    )

@@ -45,7 +45,7 @@ def test_run_json_is_one_object_and_repeats():
     )
     assert one["digest"] == other["digest"]
     assert one["n_paths"] == 500
-    assert one["engine"] == "numpy"
+    assert one["engine"] == "numba"
 
 
 def test_run_prints_a_table_and_writes_a_folder(tmp_path):

@@ -44,6 +44,15 @@ class Engine(Protocol):
 
     name: str
 
+    def prepare(self, plan: Plan) -> object:
+        """Whatever comes before the first path: layout, compiling."""
+
+    def first_chunk(self, plan: Plan) -> int:
+        """Paths of a run's first chunk."""
+
+    def longest_chunk(self, plan: Plan) -> int:
+        """Paths of a chunk at most: what bounds memory."""
+
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
 

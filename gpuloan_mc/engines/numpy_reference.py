@@ -19,6 +19,17 @@ class NumpyReference:
 
     name = "numpy"
 
+    def prepare(self, plan: Plan) -> None:
+        """Nothing comes before the first path."""
+
+    def first_chunk(self, plan: Plan) -> int:
+        """Paths of a run's first chunk."""
+        return paths_at_once(plan)
+
+    def longest_chunk(self, plan: Plan) -> int:
+        """Paths of a chunk at most."""
+        return paths_at_once(plan)
+
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
         paths = path_numbers(first_path, n_paths)

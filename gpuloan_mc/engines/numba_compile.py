@@ -1,0 +1,173 @@
+"""Compiling the numba engine once: the machine code is kept in a folder of its own for these sources and this CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import EnvironmentProblem
+
+CACHE = "GPULOAN_MC_CACHE"
+_SOURCES = ("paths/*.py", "engines/numba_*.py", "reference/*.py", "plan.py")
+_WAY_OUT = "engine 'numpy' (--engine numpy) gives the same figures, slowly"
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The engine's entry, and what it took to get it."""
+
+    entry: Any
+    seconds: float
+    was_cached: bool
+
+
+def import_numba() -> Any:
+    """numba.
+
+    Raises:
+        EnvironmentProblem: it is missing or broken.
+    """
+    try:
+        import numba
+    except Exception as error:  # a numba that does not fit its NumPy fails in many ways
+        raise EnvironmentProblem(
+            f"engine numba: numba can't be imported ({type(error).__name__}: {error}). "
+            f"Repair it with: pip install --upgrade 'numba>=0.61'; {_WAY_OUT}."
+        ) from error
+    return numba
+
+
+@cache
+def key() -> str:
+    """Digest of what the machine code depends on: sources, numba, llvmlite, NumPy, Python and the CPU."""
+    import llvmlite
+    import llvmlite.binding as llvm
+    import numpy as np
+
+    numba = import_numba()
+    sha = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for pattern in _SOURCES:
+        for path in sorted(package.glob(pattern)):
+            sha.update(path.name.encode() + path.read_bytes())
+    parts = [numba.__version__, llvmlite.__version__, np.__version__, sys.version]
+    parts += [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    config = numba.core.config
+    parts += [str(config.CPU_NAME), str(config.CPU_FEATURES), str(config.OPT), str(config.LOOP_VECTORIZE)]
+    sha.update("\n".join(parts).encode())
+    return sha.hexdigest()[:20]
+
+
+def cache_folder() -> Path | None:
+    """Where the machine code is kept, made if need be; None where nothing can be written.
+
+    $GPULOAN_MC_CACHE, or gpuloan-mc under the user's cache folder, or a folder of the user's own for temporary files.
+    """
+    named = os.environ.get(CACHE)
+    if named:
+        folder = Path(named) / f"code-{key()}"
+        if not _writable(folder):
+            raise EnvironmentProblem(f"${CACHE} is {named}, which can't be written; name another folder or unset it")
+        return folder
+    for place in (_user_cache(), _temporary()):
+        if place is not None and _writable(place / f"code-{key()}"):
+            return place / f"code-{key()}"
+    return None
+
+
+def _user_cache() -> Path | None:
+    given = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    if given and Path(given).is_absolute():
+        return Path(given) / "gpuloan-mc"
+    try:
+        return Path.home() / ".cache" / "gpuloan-mc"
+    except RuntimeError:  # no home
+        return None
+
+
+def _temporary() -> Path | None:
+    """A folder of this user alone: machine code is loaded from it, so nobody else may write there."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"gpuloan-mc-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return None
+    mine = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o022)
+    return folder if mine and not folder.is_symlink() else None
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def is_warm() -> bool:
+    """Whether the machine code is there."""
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob("*.nbi"))
+
+
+_compiled: dict[Any, Compiled] = {}
+
+
+def compiled(signature: tuple[Any, ...]) -> Compiled:
+    """The engine's entry for arguments of these types, from the cache or compiled now.
+
+    Raises:
+        EnvironmentProblem: numba is missing, broken or can't compile here.
+    """
+    import_numba()
+    with _lock:
+        if signature not in _compiled:
+            _compiled[signature] = _compile(signature)
+        return _compiled[signature]
+
+
+def _compile(signature: tuple[Any, ...]) -> Compiled:
+    start = time.perf_counter()
+    folder = cache_folder()
+    try:
+        entry = _dispatcher(folder)
+        entry.compile(signature)
+    except Exception as error:
+        where = "" if folder is None else f" Its cache is {folder}: delete it if it is damaged."
+        raise EnvironmentProblem(
+            f"engine numba can't be compiled here ({type(error).__name__}: {str(error).strip()[:2000]}).{where} {_WAY_OUT}."
+        ) from error
+    was_cached = folder is not None and bool(sum(entry.stats.cache_hits.values()))
+    return Compiled(entry, time.perf_counter() - start, was_cached)
+
+
+def _dispatcher(folder: Path | None) -> Any:
+    """The entry before it is compiled.
+
+    numba asks for the folder once, when a function is decorated, and only from its configuration: set for that moment.
+    """
+    from numba import njit
+    from numba.core import config
+
+    from .numba_loops import run_paths
+
+    if folder is None:
+        return njit(error_model="numpy", nogil=True)(run_paths)
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)
+    try:
+        return njit(error_model="numpy", nogil=True, cache=True)(run_paths)
+    finally:
+        config.CACHE_DIR = before

@@ -1,0 +1,154 @@
+"""The numba engine returns the reference's integers, all of them: whatever the book, chunk, workers and row order."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from gpuloan_mc.engines.base import PathTable
+from gpuloan_mc.engines.numba_cpu import NumbaCpu
+from gpuloan_mc.engines.numpy_reference import NumpyReference
+from gpuloan_mc.errors import InputRejected
+from gpuloan_mc.example import write_example
+from gpuloan_mc.planning import build_plan
+from gpuloan_mc.portfolio import Portfolio
+from gpuloan_mc.simulation import simulate
+from gpuloan_mc.totals import Totals
+
+REFERENCE = NumpyReference()
+
+
+def generated() -> Any:
+    """The books of test_properties.py: the same strategy, another property."""
+    path = Path(__file__).parents[1] / "test_properties.py"
+    spec = importlib.util.spec_from_file_location("generated_books", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BOOKS = generated()
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Names of the columns that differ in an entry."""
+    found = []
+    for field in fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, Totals):
+            found += [f"{field.name}.{name}" for name in differences(a, b)]
+        elif not (a is None and b is None) and not np.array_equal(a, b):
+            found.append(field.name)
+    return found
+
+
+def assert_same(one: PathTable, other: PathTable) -> None:
+    assert differences(one, other) == []
+
+
+def plan_of(portfolio: Portfolio) -> Any:
+    return build_plan(portfolio, portfolio.market)
+
+
+@pytest.fixture(scope="module")
+def engine() -> NumbaCpu:
+    return NumbaCpu(2)
+
+
+@pytest.mark.parametrize("book", ["vasicek-100", "neocloud-2024"])
+@pytest.mark.parametrize("prices", [False, True])
+def test_bundled_books(engine, book, prices):
+    plan = plan_of(Portfolio.read(book))
+    for first, n in ((0, 500), (7, 30), (2**32 - 3, 6)):
+        assert_same(engine.run(plan, 5, first, n, prices=prices), REFERENCE.run(plan, 5, first, n, prices=prices))
+
+
+@pytest.mark.parametrize("overhang", [0.0, 0.8])
+@pytest.mark.parametrize("changes", [{}, {"sale_impact": 0.0, "step_in": 1.0}, {"lag_max_months": 1, "step_in": 0.0}])
+def test_the_busy_book(engine, busy_book, overhang, changes):
+    world, portfolio = busy_book(overhang, **changes)
+    plan = build_plan(portfolio, world)
+    assert_same(engine.run(plan, 2**64 - 1, 3, 601), REFERENCE.run(plan, 2**64 - 1, 3, 601))
+
+
+def one_factor(market, pool, n_loans, copula="gaussian", grouped=True, own=False, **changes):
+    """Plain loans of one class; with `own`, every borrower has its own loading and scale."""
+    dependence = {"copula": copula, "factors": ["demand", "credit"], "grouped": grouped}
+    if copula == "t":
+        dependence["degrees_of_freedom"] = 4.0
+    world = market(hazard_classes=[{"name": "pool", "hazard": 0.03}], dependence=dependence, **changes)
+    portfolio = pool(world, n_loans, loading=0.4, lgd_sd=0.2, lgd_loading=0.5)
+    if own:
+        obligors = portfolio.obligors.copy()
+        draw = np.random.default_rng(1)
+        obligors["loading_demand"] = draw.uniform(-0.5, 0.7, n_loans).round(4)
+        obligors["loading_credit"] = draw.uniform(-0.5, 0.6, n_loans).round(4)
+        obligors["pd_scale"] = draw.choice([0.0, 0.01, 1.0, 30.0], n_loans)
+        portfolio = portfolio.replace(obligors=obligors)
+    return build_plan(portfolio, world)
+
+
+@pytest.mark.parametrize("copula", ["gaussian", "t"])
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_plain_loans(engine, market, pool, copula, grouped, own):
+    plan = one_factor(market, pool, 300, copula, grouped, own)
+    assert_same(engine.run(plan, 9, 1, 401), REFERENCE.run(plan, 9, 1, 401))
+
+
+def test_plain_loans_over_ten_years(engine, market, pool):
+    plan = one_factor(market, pool, 150, horizon_months=120)
+    assert_same(engine.run(plan, 9, 0, 200), REFERENCE.run(plan, 9, 0, 200))
+
+
+def test_a_book_of_several_tiles_under_feedback(engine, tmp_path):
+    write_example(tmp_path / "book", n_loans=300, seed=3)
+    plan = plan_of(Portfolio.read(tmp_path / "book"))
+    assert_same(engine.run(plan, 4, 2, 49), REFERENCE.run(plan, 4, 2, 49))
+
+
+def test_chunks_workers_and_row_order_do_not_matter(busy_book):
+    world, portfolio = busy_book()
+    shuffled = portfolio.replace(
+        **{n: getattr(portfolio, n).sample(frac=1, random_state=4) for n in ("loans", "deployments", "obligors")}
+    )
+    whole = simulate(portfolio, world, n_paths=200, seed=5, engine="numpy")
+    for chunk in (1, 7, 200):
+        assert simulate(portfolio, world, n_paths=200, seed=5, chunk=chunk).digest == whole.digest
+    for workers in (1, 2, 3):
+        parts = simulate(shuffled, world, n_paths=200, seed=5, workers=workers)
+        assert parts.digest == whole.digest
+        assert differences(parts.by_loan, whole.by_loan) == differences(parts.by_group, whole.by_group) == []
+        assert np.array_equal(parts.prices, whole.prices)
+
+
+def engines_agree(engine: NumbaCpu, market: dict[str, Any], rows: dict[str, Any]) -> None:
+    try:
+        plan = plan_of(BOOKS.read(market, rows))
+    except InputRejected:
+        return
+    assert_same(engine.run(plan, 3, 5, 41, prices=True), REFERENCE.run(plan, 3, 5, 41, prices=True))
+    assert_same(engine.run(plan, 3, 5, 41), REFERENCE.run(plan, 3, 5, 41))
+
+
+ENGINE = NumbaCpu(1)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(BOOKS.books())
+def test_generated_books(book):
+    engines_agree(ENGINE, *book)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(BOOKS.books())
+def test_many_generated_books(book):
+    engines_agree(ENGINE, *book)

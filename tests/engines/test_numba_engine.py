@@ -1,0 +1,216 @@
+"""How the numba engine runs: vectorised loops, the cache of machine code, other CPUs, workers, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpuloan_mc
+from gpuloan_mc.engines import choice, numba_compile
+from gpuloan_mc.engines.numba_cpu import NumbaCpu
+from gpuloan_mc.engines.pace import Pace
+from gpuloan_mc.errors import EnvironmentProblem, UsageError
+from gpuloan_mc.planning import build_plan
+from gpuloan_mc.portfolio import Portfolio
+from gpuloan_mc.simulation import simulate
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
+COMMAND = [sys.executable, "-P", "-W", "error", "-m", "gpuloan_mc.cli"]
+
+
+def run_json(*arguments, **environment):
+    done = subprocess.run(
+        [*COMMAND, "run", *map(str, arguments), "--json"],
+        capture_output=True, text=True, env=ENVIRONMENT | {k: str(v) for k, v in environment.items()}, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# --- lane loops -------------------------------------------------------------------------------------------------------
+
+
+def lane_loops():
+    """The loops over lanes with the types that the engine gives them."""
+    from numba import float32, int64, types, uint64
+
+    from gpuloan_mc.engines import numba_loops as loops
+
+    rows = types.Array(float32, 1, "C")
+    table = types.Array(float32, 2, "C", readonly=True)
+    flags, words = types.Array(types.uint8, 1, "C"), types.Array(types.uint32, 1, "C")
+    return {
+        "pay_tile": (loops.pay_tile, (rows, flags, uint64, uint64, uint64, int64), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "add_slot": (loops.add_slot, (rows, uint64, uint64, int64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "share_cost": (loops.share_cost, (rows, uint64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "share_rates": (
+            loops.share_rates, (rows, table, uint64, int64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm",
+        ),
+        "compare_words": (loops.compare_words, (words, words, flags), r"vp\w+\s.*%[yz]mm"),
+    }  # fmt: skip
+
+
+@pytest.mark.skipif("fma" not in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else True,
+                    reason="assembly of x86-64 with fma")  # fmt: skip
+@pytest.mark.parametrize("name", lane_loops())
+def test_lane_loops_are_vectorised(name):
+    from numba import njit
+
+    loop, signature, packed = lane_loops()[name]
+    alone = njit(error_model="numpy")(loop.py_func)
+    alone.compile(signature)
+    (assembly,) = alone.inspect_asm().values()
+    assert len(re.findall(packed, assembly)) >= 1
+
+
+# --- other CPUs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_other_cpus_give_the_same_digest(tmp_path):
+    plain = run_json("neocloud-2024", "--paths", 300)
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "GPULOAN_MC_CACHE": tmp_path}
+    generic = run_json("neocloud-2024", "--paths", 300, **other)
+    features = " ".join(("AVX512F", "AVX512_SKX", "AVX2", "FMA3"))
+    numpy_ = run_json(
+        "neocloud-2024", "--paths", 300, "--engine", "numpy", NPY_DISABLE_CPU_FEATURES=available(features)
+    )
+    assert plain["digest"] == generic["digest"] == numpy_["digest"]
+
+
+def available(features):
+    """Those of NumPy's dispatched CPU features that are on here: it warns about the others."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    return " ".join(f for f in features.split() if f in __cpu_dispatch__ and __cpu_features__.get(f))
+
+
+# --- cache ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_eight_processes_on_a_cold_cache_all_succeed(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: run_json("vasicek-100", "--paths", 100, GPULOAN_MC_CACHE=tmp_path), range(8)))
+    assert len({f["digest"] for f in found}) == 1
+    assert run_json("vasicek-100", "--paths", 100, GPULOAN_MC_CACHE=tmp_path)["compile_seconds"] < 5
+
+
+def test_a_warm_start_is_quick():
+    run_json("vasicek-100", "--paths", 10)  # warm from here on
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        found = run_json("vasicek-100", "--paths", 10_000)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 3
+    assert found["compile_seconds"] < min(times)
+
+
+def test_the_folder_is_keyed_by_sources_and_cpu(monkeypatch, tmp_path):
+    monkeypatch.setenv(numba_compile.CACHE, str(tmp_path))
+    folder = numba_compile.cache_folder()
+    assert folder == tmp_path / f"code-{numba_compile.key()}"
+    assert not numba_compile.is_warm()
+
+
+def test_a_named_folder_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(numba_compile.CACHE, str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match="can't be written"):
+        numba_compile.cache_folder()
+
+
+def test_a_home_that_cannot_be_written_gives_way_to_a_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv(numba_compile.CACHE, raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(numba_compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = numba_compile.cache_folder()
+    assert folder is not None and folder.parent.parent == tmp_path
+    assert folder.parent.stat().st_mode & 0o077 == 0
+
+
+def test_others_cannot_plant_machine_code(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba_compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    (tmp_path / f"gpuloan-mc-{user}").mkdir()
+    (tmp_path / f"gpuloan-mc-{user}").chmod(0o777)
+    assert numba_compile._temporary() is None
+
+
+# --- choice of engine, workers, pace ----------------------------------------------------------------------------------
+
+
+def test_auto_is_numba_and_says_so():
+    assert choice.choose_engine("auto") == ("numba", "auto: numba, the fastest engine on a CPU")
+    with pytest.raises(UsageError, match="auto, numba, numpy"):
+        choice.choose_engine("cuda")
+    with pytest.raises(UsageError, match="one core"):
+        choice.make_engine("numpy", 2)
+
+
+def test_a_broken_numba_is_an_error_with_a_way_out(monkeypatch):
+    portfolio = Portfolio.read("vasicek-100")
+    monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails
+    with pytest.raises(EnvironmentProblem, match=r"numba can't be imported.*pip install.*engine numpy|engine 'numpy'"):
+        simulate(portfolio, portfolio.market, n_paths=10)
+
+
+def test_a_failing_compiler_is_an_error_with_a_way_out(monkeypatch):
+    def broken(_):
+        raise RuntimeError("no target for this CPU")
+
+    portfolio = Portfolio.read("vasicek-100")
+    monkeypatch.setattr(numba_compile, "_compiled", {})
+    monkeypatch.setattr(numba_compile, "_dispatcher", broken)
+    with pytest.raises(EnvironmentProblem, match="no target for this CPU"):
+        simulate(portfolio, portfolio.market, n_paths=10)
+
+
+def test_a_chunk_takes_about_a_second(monkeypatch):
+    clock = iter([0, 0.01, 0.01, 10.01])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    pace = Pace(100, 1000)
+    pace.timed(lambda: None)
+    assert pace.size == 400  # at most four times the last
+    pace.timed(lambda: None)
+    assert pace.size == 40
+
+
+def test_workers_share_all_paths():
+    plan = build_plan(portfolio := Portfolio.read("vasicek-100"), portfolio.market)
+    tables = [NumbaCpu(w).run(plan, 1, 5, 999) for w in (1, 2, 5)]
+    assert all(np.array_equal(tables[0].loss, t.loss) for t in tables)
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.faults
+def test_ctrl_c_stops_within_a_second_and_says_what_is_known():
+    run_json("neocloud-2024", "--paths", 10)  # warm
+    process = subprocess.Popen(
+        [*COMMAND, "run", "neocloud-2024", "--paths", "1000000000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    time.sleep(6)
+    start = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    seconds = time.perf_counter() - start
+    assert process.returncode == 5
+    assert re.search(
+        r"stopped after [\d,]+ of 1,000,000,000 paths: expected loss [\d,]+ ± [\d,]+ dollars so far", error
+    )
+    assert seconds < 1.5
