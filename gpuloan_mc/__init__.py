@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from .errors import InputRejected as InputRejected
     from .market import Market as Market
     from .portfolio import Portfolio as Portfolio
+    from .prices import Prices as Prices
+    from .prices import simulate_prices as simulate_prices
     from .result import Result as Result
-    from .simulation import Prices as Prices
     from .simulation import simulate as simulate
-    from .simulation import simulate_prices as simulate_prices
 
 _HOMES = {
     "GpuLoanError": "errors",
     "InputRejected": "errors",
     "Market": "market",
     "Portfolio": "portfolio",
-    "Prices": "simulation",
+    "Prices": "prices",
     "Result": "result",
     "simulate": "simulation",
-    "simulate_prices": "simulation",
+    "simulate_prices": "prices",
 }
 
 __all__ = [*_HOMES, "__version__"]

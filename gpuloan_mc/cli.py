@@ -14,8 +14,8 @@ from . import __version__
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError
 
 if TYPE_CHECKING:
+    from .prices import PricePoint, Prices
     from .result import Result
-    from .simulation import Prices
 
 SEED = click.IntRange(0, 2**64 - 1)
 DEBUG = "GPULOAN_MC_DEBUG"
@@ -39,6 +39,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ImportError as error:
+        _stop(f"a package is missing or broken: {error}. `gpuloan-mc doctor` says what to install.", EXIT_ENVIRONMENT)
     except MemoryError as error:
         _stop(f"not enough memory: {error}. Ask for fewer --paths or a smaller --chunk.", EXIT_ENVIRONMENT)
     except Exception as error:
@@ -87,26 +89,37 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--engine", type=click.Choice(["auto", "numpy"]), default="auto", show_default=True)
 @click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
+@click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def run(
-    book: str, paths: int | None, seed: int, engine: str, chunk: int | None, out: str | None, as_json: bool
+    book: str,
+    paths: int | None,
+    seed: int,
+    engine: str,
+    chunk: int | None,
+    out: str | None,
+    no_host: bool,
+    as_json: bool,
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
-    from .market import Market
     from .portfolio import Portfolio
-    from .result import prepare_run_folder
     from .simulation import simulate
 
-    market = Market.read(book)
-    portfolio = Portfolio.read(book, market)
+    portfolio = Portfolio.read(book)
     for line in portfolio.warnings:
         click.echo(f"warning: {line}", err=True)
-    if out is not None:
-        prepare_run_folder(out)  # refused now rather than after the simulation
     with _progress(hidden=as_json) as progress:
-        result = simulate(portfolio, market, n_paths=paths, seed=seed, engine=engine, chunk=chunk, progress=progress)
-    if out is not None:
-        result.write(out, portfolio, market)
+        result = simulate(
+            portfolio,
+            portfolio.market,
+            n_paths=paths,
+            seed=seed,
+            engine=engine,
+            chunk=chunk,
+            out=out,
+            host=not no_host,
+            progress=progress,
+        )
     if as_json:
         click.echo(result.to_json())
     else:
@@ -115,22 +128,21 @@ def run(
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
-@click.option("--paths", type=click.IntRange(1, 10**6), default=2000, show_default=True)
+@click.option("--paths", type=click.IntRange(1, 100_000), default=2000, show_default=True)
 @click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def prices(book: str, paths: int, seed: int, as_json: bool) -> None:
     """Simulate BOOK's rental prices alone: 5, 50 and 95 % points by generation and year."""
     from .market import Market
-    from .simulation import simulate_prices
+    from .prices import points_dict, simulate_prices
 
-    market = Market.read(book)
-    simulated = simulate_prices(market, n_paths=paths, seed=seed)
+    simulated = simulate_prices(Market.read(book), paths, seed=seed)
     if as_json:
         import json
 
-        click.echo(json.dumps(_price_points(simulated), indent=2))
+        click.echo(json.dumps(points_dict(simulated), indent=2, allow_nan=False))
     else:
-        _print_prices(simulated, paths)
+        _print_prices(simulated)
 
 
 @cli.command()
@@ -180,7 +192,8 @@ def _show(*items: Any) -> None:
     with console.capture() as shown:
         for item in items:
             console.print(item, highlight=False)
-    click.echo(shown.get(), nl=False)
+    encoding = sys.stdout.encoding or "utf-8"  # a terminal of another alphabet gets question marks, not an error
+    click.echo(shown.get().encode(encoding, errors="replace").decode(encoding), nl=False)
 
 
 def _print_result(book: str, result: Result) -> None:
@@ -210,12 +223,13 @@ def _print_result(book: str, result: Result) -> None:
         table.add_row(*row(f"expected loss, {cause}", moments.mean / 100, _plus_minus(moments.standard_error / 100)))
     low, high = result.figures.probability_of_loss_ci
     lines = [
-        f"{result.n_loans} loans, {result.commitment_usd:,.0f} dollars lent or committed, {result.n_paths:,} paths, "
-        f"seed {result.seed}",
+        f"{_count(result.n_loans, 'loan')}, {result.commitment_usd:,.0f} dollars lent or committed, "
+        f"{_count(result.n_paths, 'path')}, seed {result.seed}",
         f"any loss: {result.probability_of_loss:.2%} of paths ({low:.2%} … {high:.2%}); "
-        f"default rate {result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')}",
-        f"engine {result.engine} ({result.engine_reason}); {result.seconds:.2f} s, "
-        f"{result.loan_steps_per_second:,.0f} loan-steps a second",
+        f"defaults {result.expected_defaults:.2f} {_plus_minus(result.expected_defaults_se, '.2f')} a path, "
+        f"{result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')} of the loans",
+        f"engine {result.engine} ({result.engine_reason})",
+        f"{result.seconds:.2f} s, {result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",
     ]
     thin = [f"{100 * level:g} %" for level, n in result.figures.tail_paths.items() if n < 50]
@@ -224,50 +238,47 @@ def _print_result(book: str, result: Result) -> None:
     _show(table, *lines)
 
 
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def _plus_minus(error: float | None, style: str = ",.0f") -> str:
     """An error, or dots where the paths are too few for one (None or NaN)."""
     return "± …" if error is None or error != error else f"± {error:{style}}"
 
 
-POINTS = (0.05, 0.5, 0.95)
-
-
-def _price_points(simulated: Prices) -> dict[str, Any]:
-    """Percentiles at the end of each year: {kind: {generation: {month: [5 %, 50 %, 95 %]}}}."""
-    import numpy as np
-
-    months = range(12, simulated.contract.shape[1], 12) or [simulated.contract.shape[1] - 1]
-    kinds = {"contract": simulated.contract, "spot": simulated.spot, "chip_value": simulated.chip_values}
-    return {
-        kind: {
-            name: {str(m): [float(q) for q in np.quantile(values[:, m, g].astype(np.float64), POINTS)] for m in months}
-            for g, name in enumerate(simulated.generations)
-        }
-        for kind, values in kinds.items()
-    }
-
-
-def _print_prices(simulated: Prices, paths: int) -> None:
-    points = _price_points(simulated)
+def _print_prices(simulated: Prices) -> None:
     table = _table(
-        f"dollars an hour, {paths:,} paths, no book: 5 / 50 / 95 %",
+        f"dollars, {simulated.n_paths:,} paths, no book: 5 / 50 / 95 % points, and the median's 95 % interval",
         "chip",
         "month",
-        "one-year contract",
-        "spot",
+        "one-year contract, an hour",
+        "spot, an hour",
         "chip value",
     )
-    for name, months in points["contract"].items():
-        for month, contract in months.items():
-            spot, value = points["spot"][name][month], points["chip_value"][name][month]
-            table.add_row(
-                name,
-                month,
-                " / ".join(f"{x:.2f}" for x in contract),
-                " / ".join(f"{x:.2f}" for x in spot),
-                " / ".join(f"{x:,.0f}" for x in value),
-            )
-    _show(table)
+    points: dict[tuple[str, int, str], list[PricePoint]] = {}
+    for point in simulated.points():
+        points.setdefault((point.gpu, point.month, point.kind), []).append(point)
+    for gpu in simulated.generations:
+        for month in simulated.year_ends():
+            cells = [_points_cell(points[gpu, month, kind]) for kind in ("contract", "spot", "chip_value")]
+            table.add_row(gpu, str(month), *cells)
+    lines: dict[int, list[str]] = {}
+    for share in simulated.regime_shares():
+        lines.setdefault(share.month, []).append(f"{share.regime} {share.share:.1%}")
+    error = 50 / simulated.n_paths**0.5
+    _show(
+        table,
+        f"share of paths in each regime, a standard error of at most {error:.1f} points:",
+        *(f"month {month}: {', '.join(names)}" for month, names in lines.items()),
+    )
+
+
+def _points_cell(points: list[PricePoint]) -> str:
+    digits = ",.0f" if points[0].kind == "chip_value" else ".2f"
+    middle = next(p for p in points if p.level == 0.5)
+    bounds = "…" if middle.low is None or middle.high is None else f"{middle.low:{digits}}-{middle.high:{digits}}"
+    return f"{' / '.join(f'{p.value:{digits}}' for p in points)} ({bounds})"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ start date (month 0), money is US dollars, shares are fractions.
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -187,7 +189,7 @@ class Generation(Table):
     decline: Annotated[float, Field(ge=-2, le=2, description="steady fall of the log price, a year (δ)")] = 0.0
     volatility: Volatility = 0.0
     opex_usd_per_hour: Annotated[float, Field(ge=0, le=100)] = 0.0
-    depth_chips: Annotated[float, Field(gt=0, le=1e9, description="chips the market absorbs (D)")]
+    depth_chips: Annotated[float, Field(ge=1, le=1e9, description="chips the market absorbs (D)")]
     depth_growth: Annotated[float, Field(ge=-2, le=5)] = 0.0
     cost_when_new_usd: Annotated[float, Field(gt=0, le=1e7)]
     recoverable_share: Share = 1.0
@@ -362,6 +364,12 @@ class Market(Table):
         if self.gpu is not None and len(self.gpu.contracts.renewal) != n:
             raise ValueError(f"gpu.contracts.renewal needs one probability for each of the {n} regimes")
         return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the market as canonical JSON: sorted keys, no blanks, every value written out."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def read(cls, path: str | Path) -> Market:

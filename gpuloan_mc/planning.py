@@ -11,6 +11,7 @@ import scipy.special
 
 from . import tables
 from .errors import InputRejected, Problem
+from .inputs.market_file import FILE_NAME
 from .market import GpuMarket, Launches, Market
 from .pilot import matched_hazards
 from .plan import U64, DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, freeze
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 f32, i32 = np.float32, np.int32
 LOWEST_LOG_PRICE = -40.0
+NEVER_LOG_SCALE = -1000.0  # a scale of 0: no threshold is ever reached
+MAX_CHIPS_WORTH_USD = 1e14  # proceeds in cents stay inside int64
+MAX_BALANCE_GROWTH = 4.0  # of the commitment: cents and their sums stay inside int64
 _NO_TABLE = np.zeros((2, 1), dtype=np.float32)
 
 
@@ -32,24 +36,52 @@ def build_plan(portfolio: Portfolio, market: Market) -> Plan:
     """The plan of a book.
 
     Raises:
-        InputRejected: two ids have the same hash.
+        InputRejected: two ids have the same hash, or numbers are too extreme to be simulated.
     """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # refused below, by name
+        plan = _build(portfolio, market)
+    _refuse_what_is_not_finite(plan)
+    return plan
+
+
+def _build(portfolio: Portfolio, market: Market) -> Plan:
     loans, deployments = portfolio.loans, portfolio.deployments
     secured = loans["loan_id"].isin(set(deployments["loan_id"])).to_numpy()
     vintages = _vintages(deployments, market)
     market_plan = build_market(market, vintages, bool(secured.any()), _longest_contract(deployments))
     obligors, columns = _obligors(portfolio, market, market_plan, secured)
-    index = np.arange(len(loans), dtype=np.int32)
+    index, keys = np.arange(len(loans), dtype=np.int32), hash_ids("loan", loans["loan_id"])
     gpu_loans = loans[secured]
     return Plan(
         market=market_plan,
         obligors=obligors,
-        plain=_plain(loans[~secured], portfolio, index[~secured], columns, market),
-        loans=_loans(gpu_loans, deployments, portfolio, index[secured], columns, market),
+        plain=_plain(loans[~secured], portfolio, index[~secured], keys[~secured], columns, market),
+        loans=_loans(gpu_loans, deployments, portfolio, index[secured], keys[secured], columns, market),
         deployments=_deployments(gpu_loans, deployments, portfolio, columns, market, vintages),
         recovery=_recovery(market, market_plan),
         discount=tables.discount_factors(_base_curve(market)),
+        **_segments(portfolio),
     )
+
+
+def _refuse_what_is_not_finite(plan: Plan) -> None:
+    wrong = [name for name, array in plan.arrays() if not np.isfinite(array).all()]
+    if wrong:
+        message = f"the market's numbers are too extreme: {', '.join(wrong)} would not be finite; use milder rates or terms"
+        raise InputRejected([Problem(FILE_NAME, message, "not-finite")])
+
+
+def _segments(portfolio: Portfolio) -> dict[str, I32]:
+    """Codes of the values in the user's own columns, in the order of `Portfolio.segment_values`."""
+    loans, columns = portfolio.loans, portfolio.segment_columns
+    codes = np.zeros((len(columns), len(loans)), dtype=i32)
+    sizes = np.zeros(len(columns), dtype=i32)
+    for i, column in enumerate(columns):
+        values = portfolio.segment_values(column)
+        place = {value: k for k, value in enumerate(values)}
+        codes[i] = [place[value] for value in loans[column]]
+        sizes[i] = len(values)
+    return {"segments": codes, "segment_sizes": sizes}
 
 
 def hash_ids(kind: str, ids: Any) -> U64:
@@ -258,7 +290,7 @@ def _obligors(
     grouped = _decided_in_groups(portfolio, secured, ids) & dependence.grouped
     obligor_class = np.array([classes[str(c)] for c in frame["hazard_class"]], dtype=i32)
     scale = frame["pd_scale"].to_numpy(np.float64)
-    log_scale = np.where(scale > 0, np.log(np.maximum(scale, 1e-30)), LOWEST_LOG_PRICE).astype(f32)
+    log_scale = np.where(scale > 0, np.log(np.maximum(scale, 1e-30)), NEVER_LOG_SCALE).astype(f32)
     loadings, residual = _loadings(portfolio, market)
     rows = np.column_stack([obligor_class, log_scale, loadings, residual])[grouped]
     groups, group = np.unique(rows, axis=0, return_inverse=True)
@@ -319,8 +351,13 @@ def _loadings(portfolio: Portfolio, market: Market) -> tuple[F64, F64]:
             given[:, k] = frame[f"loading_{name}"].to_numpy(np.float64)
     matrix = market.dependence.correlation
     cholesky = np.linalg.cholesky(np.array(matrix, dtype=np.float64)) if matrix is not None else np.eye(len(names))
-    loadings = given @ cholesky
-    return loadings, np.sqrt(1 - (loadings**2).sum(axis=1))
+    # one factor after another: a matrix product's order of adding depends on how many obligors there are
+    loadings, explained = np.zeros_like(given), np.zeros(len(given))
+    for k in range(len(names)):
+        loadings += given[:, [k]] * cholesky[k]
+    for k in range(len(names)):
+        explained += loadings[:, k] ** 2
+    return loadings, np.sqrt(1 - explained)
 
 
 # --- loans ------------------------------------------------------------------------------------------------------------
@@ -367,14 +404,26 @@ def _schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, mark
         rates=yearly * MONTH,
         vector=vector,
     )
-    return tables.schedule(terms, horizon)
+    with np.errstate(over="ignore", invalid="ignore"):
+        opening, principal = tables.schedule(terms, horizon)
+        grown = np.nan_to_num(opening, nan=np.inf).max(axis=1) > MAX_BALANCE_GROWTH
+    if grown.any():
+        message = (
+            f"interest that joins the balance before the first chip serves brings it above {MAX_BALANCE_GROWTH:g} times "
+            "the commitment; check rate and in_service_month"
+        )
+        ids = loans["loan_id"].to_numpy()[grown]
+        raise InputRejected([Problem("loans", f"loan {i}: {message}", "balance-growth") for i in ids])
+    return opening, principal
 
 
 def _columns(names: Any, columns: dict[str, int]) -> I32:
     return np.array([columns.get(str(name), -1) for name in names], dtype=i32)
 
 
-def _plain(loans: pd.DataFrame, portfolio: Portfolio, index: I32, columns: dict[str, int], market: Market) -> PlainPlan:
+def _plain(
+    loans: pd.DataFrame, portfolio: Portfolio, index: I32, keys: U64, columns: dict[str, int], market: Market
+) -> PlainPlan:
     opening, _ = _schedules(loans, portfolio, np.ones(len(loans), dtype=np.int64), market)
     lgd, sd = loans["lgd"].to_numpy(np.float64), loans["lgd_sd"].to_numpy(np.float64)
     random = sd > 0
@@ -383,7 +432,7 @@ def _plain(loans: pd.DataFrame, portfolio: Portfolio, index: I32, columns: dict[
     loading = loans["lgd_loading"].to_numpy(np.float64)
     plan = PlainPlan(
         index=index,
-        key=hash_ids("loan", loans["loan_id"]),
+        key=keys,
         obligor=_columns(loans["borrower_id"], columns),
         commitment_cents=_commitment(loans),
         term=loans["term_months"].to_numpy(i32),
@@ -403,6 +452,7 @@ def _loans(
     deployments: pd.DataFrame,
     portfolio: Portfolio,
     index: I32,
+    keys: U64,
     columns: dict[str, int],
     market: Market,
 ) -> LoanPlan:
@@ -421,7 +471,7 @@ def _loans(
 
     plan = LoanPlan(
         index=index,
-        key=hash_ids("loan", loans["loan_id"]),
+        key=keys,
         parent=_columns(loans["borrower_id"], columns),
         commitment_cents=_commitment(loans),
         balance=share("balance_usd"),
@@ -465,6 +515,11 @@ def _deployments(
     opex_of = {g.name: g.opex_usd_per_hour for g in gpu.generations} if gpu is not None else {}
     in_service = frame["in_service_month"].to_numpy(np.int64)
     units = frame["units"].to_numpy(np.int64)
+    new = {g.name: g.cost_when_new_usd for g in gpu.generations} if gpu is not None else {}
+    worth = float(sum(n * new[str(g)] for n, g in zip(units, frame["gpu"], strict=True)))
+    if worth > MAX_CHIPS_WORTH_USD:
+        message = f"the chips cost {worth:g} dollars when new; at most {MAX_CHIPS_WORTH_USD:g} are let in: check units"
+        raise InputRejected([Problem("deployments", message, "chips-worth")])
     commitment_usd = _commitment(loans)[loan] / 100
     given = frame["opex_usd_per_hour"].to_numpy(np.float64)
     opex = np.where(np.isnan(given), np.array([opex_of[str(g)] for g in frame["gpu"]], dtype=np.float64), given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputRejected
 from .inputs.books import book_folder
 from .inputs.columns import TAPES
+from .inputs.market_file import FILE_NAME
 from .inputs.rules import Findings, check_book, convert, warnings
 from .inputs.tapes import Tape, read_tapes
 from .market import Market
@@ -48,7 +51,12 @@ class Portfolio:
             InputRejected: with every problem of the tapes at once.
         """
         folder = book_folder(book)
-        return cls._checked(read_tapes(folder), Market.read(folder) if market is None else market)
+        own = Market.read(folder) if market is None else market
+        portfolio = cls._checked(read_tapes(folder), own)
+        if market is None:
+            sha256 = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
+            portfolio = dataclasses.replace(portfolio, sources=(*portfolio.sources, (FILE_NAME, sha256)))
+        return portfolio
 
     @classmethod
     def from_frames(
@@ -103,6 +111,10 @@ class Portfolio:
         """
         mine = {name: getattr(self, name) for name in (*TAPES, "market")}
         return type(self).from_frames(**(mine | frames))
+
+    def segment_values(self, column: str) -> list[str]:
+        """The distinct values of one of the user's own columns, sorted; blank cells are the value ""."""
+        return sorted(set(self.loans[column]))
 
     @property
     def n_loans(self) -> int:

@@ -1,65 +1,181 @@
-"""What a run says: the path integers, the figures made of them, and the files of a run folder."""
+"""What a run says: the path integers and the figures made of them. Files are the run folder's affair."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import io
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, risk
-from .files import empty_folder, toml_text, write_whole
-from .inputs.market_file import FILE_NAME
-from .plan import Plan
-from .reference.arithmetic import I32, I64
+from . import __version__, frames, risk
+from .errors import UsageError
+from .plan import CAUSES, Plan
+from .reference.arithmetic import F32, I32, I64
 from .risk import LEVELS, Moments, RiskFigures
+from .totals import Totals, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .market import Market
+    from .engines.base import LoanTable
+    from .ledger import Ledger
     from .portfolio import Portfolio
 
-MANIFEST = "manifest.json"
-RNG_SCHEME = "philox4x32-10/1"
 CENTS = 100.0
-_PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "pydantic")
 
 
 @dataclass(frozen=True)
 class Result:
-    """The loss distribution of a book, with every path's integers. Arrays are in cents; properties in dollars."""
+    """The loss distribution of a book, with every path's integers. Arrays are in cents; properties in dollars.
 
-    n_paths: int
+    losses, discounted_losses, defaults: (n_paths,). The other columns of a path are in `paths.parquet` of a run folder.
+    """
+
     seed: int
     engine: str
     engine_reason: str
-    seconds: float  # the engine's own time
-    loan_steps_per_second: float
+    timings: Mapping[str, float]  # seconds by stage; "paths" is the engine's own time
     digest: str
-    plan_digest: str
-    commitment_usd: float
-    balance_usd: float
-    n_loans: int
-    horizon_months: int
+    portfolio: Portfolio = field(repr=False)
+    plan: Plan = field(repr=False)
     losses: I64 = field(repr=False)
     discounted_losses: I64 = field(repr=False)
-    defaulted_balance: I64 = field(repr=False)
-    largest_loss: I64 = field(repr=False)
     defaults: I32 = field(repr=False)
-    loss_by_year: tuple[Moments, ...] = field(repr=False)
-    loss_by_cause: Mapping[str, Moments] = field(repr=False)
-    loan_totals: Mapping[str, NDArray[Any]] = field(repr=False)
-    plan: Plan = field(repr=False)
+    defaulted_balance: Moments = field(repr=False)
+    largest_loss: int = field(repr=False)
+    by_loan: Totals = field(repr=False)  # loans by id, as in `portfolio.loans`
+    by_group: Totals = field(repr=False)  # groups of `plan.groups`
+    loan_cause_defaults: I64 = field(repr=False)  # (n_loans, causes)
+    loan_cause_loss: I64 = field(repr=False)  # (digits, n_loans, causes)
+    prices: F32 = field(repr=False)  # (price paths, H + 1, 2, G) contract and spot, of the first paths
+
+    @classmethod
+    def of(
+        cls,
+        ledger: Ledger,
+        portfolio: Portfolio,
+        plan: Plan,
+        *,
+        seed: int,
+        engine: str,
+        engine_reason: str,
+        timings: Mapping[str, float],
+    ) -> Result:
+        """The result of a complete ledger."""
+        ledger.freeze()
+        return cls(
+            seed=seed,
+            engine=engine,
+            engine_reason=engine_reason,
+            timings=timings,
+            digest=ledger.digest.hexdigest(),
+            portfolio=portfolio,
+            plan=plan,
+            losses=ledger.losses,
+            discounted_losses=ledger.discounted_losses,
+            defaults=ledger.defaults,
+            defaulted_balance=ledger.defaulted_balance,
+            largest_loss=ledger.largest_loss,
+            by_loan=ledger.by_loan,
+            by_group=ledger.by_group,
+            loan_cause_defaults=ledger.loan_cause_defaults,
+            loan_cause_loss=ledger.loan_cause_loss,
+            prices=ledger.prices,
+        )
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return len(self.losses)
+
+    @property
+    def n_loans(self) -> int:
+        """Number of loans."""
+        return self.plan.n_loans
+
+    @property
+    def horizon_months(self) -> int:
+        """Defaults count in months 1 to this one."""
+        return int(self.plan.market.horizon)
+
+    @property
+    def seconds(self) -> float:
+        """The engine's own time: no imports, planning, compiling or files."""
+        return self.timings["paths"]
+
+    @property
+    def loan_steps_per_second(self) -> float:
+        """Loans × months × paths a second, all months up to the horizon counted."""
+        return self.n_paths * self.n_loans * self.horizon_months / self.seconds
+
+    @cached_property
+    def plan_digest(self) -> str:
+        """sha256 of the plan's content."""
+        return self.plan.digest
+
+    @property
+    def balance_usd(self) -> float:
+        """Drawn balance at month 0."""
+        return self.portfolio.balance_usd
+
+    @property
+    def commitment_usd(self) -> float:
+        """Drawn and undrawn at month 0."""
+        return self.portfolio.commitment_usd
+
+    def group_losses(self, kind: str) -> tuple[Moments, ...]:
+        """Moments of the loss of a path in each group of a kind of `plan.groups`, cents."""
+        part = self.by_group.take(self.plan.groups[kind])
+        totals = zip(whole(part.loss), whole(part.loss_squared), strict=True)
+        return tuple(Moments(self.n_paths, total, squares) for total, squares in totals)
+
+    @cached_property
+    def loss_by_year(self) -> tuple[Moments, ...]:
+        """Moments of a path's loss by year of default, cents."""
+        return self.group_losses("year")
+
+    @cached_property
+    def loss_by_cause(self) -> dict[str, Moments]:
+        """Moments of a path's loss by cause of default, cents."""
+        return dict(zip(CAUSES, self.group_losses("cause"), strict=True))
+
+    @cached_property
+    def loans(self) -> pd.DataFrame:
+        """A row a loan: PD, LGD, EAD and expected loss with their errors (docs/schema.md, loans.parquet)."""
+        return frames.loans(self)
+
+    @cached_property
+    def timeline(self) -> pd.DataFrame:
+        """A row a month: defaults, losses, price points (docs/schema.md, timeline.parquet)."""
+        return frames.timeline(self)
+
+    def segments(self, *columns: str) -> pd.DataFrame:
+        """A row a value of the named columns of the loan tape; none named: all of the user's own (segments.parquet).
+
+        Raises:
+            UsageError: no such column.
+        """
+        return frames.segments(self, columns)
+
+    @cached_property
+    def loss_distribution(self) -> pd.DataFrame:
+        """Quantiles with their intervals, and the shortfall beyond each (docs/schema.md, loss_distribution.parquet)."""
+        return frames.loss_distribution(self)
+
+    def replay(self, paths: list[int] | NDArray[np.int64]) -> LoanTable:
+        """Paths in full, from their numbers, on the reference engine.
+
+        Raises:
+            UsageError: a number is not that of a path of this run.
+        """
+        from .engines.numpy_reference import NumpyReference
+
+        return NumpyReference().replay(self.plan, self.seed, _path_numbers(paths, self.n_paths))
 
     @cached_property
     def figures(self) -> RiskFigures:
@@ -82,6 +198,11 @@ class Result:
         return risk.mean(self.discounted_losses) / CENTS
 
     @property
+    def expected_discounted_loss_se(self) -> float:
+        """Standard error of the mean discounted loss."""
+        return risk.standard_error(self.discounted_losses) / CENTS
+
+    @property
     def loss_std(self) -> float:
         """Standard deviation of the loss."""
         return self.figures.loss_std / CENTS
@@ -91,15 +212,39 @@ class Result:
         """Share of paths with any loss."""
         return self.figures.probability_of_loss
 
+    @cached_property
+    def _defaults(self) -> Moments:
+        return Moments.of(self.defaults.astype(np.int64))
+
+    @property
+    def expected_defaults(self) -> float:
+        """Mean number of loans that default by the horizon."""
+        return self._defaults.mean
+
+    @property
+    def expected_defaults_se(self) -> float:
+        """Standard error of the mean number of defaults."""
+        return self._defaults.standard_error
+
     @property
     def default_rate(self) -> float:
         """Mean share of the loans that default by the horizon."""
-        return float(self.defaults.sum(dtype=np.int64)) / (self.n_paths * self.n_loans)
+        return self._defaults.mean / self.n_loans
 
     @property
     def default_rate_se(self) -> float:
         """Standard error of the default rate."""
-        return Moments.of(self.defaults.astype(np.int64)).standard_error / self.n_loans
+        return self._defaults.standard_error / self.n_loans
+
+    @property
+    def expected_loss_by_year(self) -> list[float]:
+        """Mean loss by year of default."""
+        return [m.mean / CENTS for m in self.loss_by_year]
+
+    @property
+    def expected_loss_by_cause(self) -> dict[str, float]:
+        """Mean loss by cause of default."""
+        return {cause: m.mean / CENTS for cause, m in self.loss_by_cause.items()}
 
     @property
     def value_at_risk(self) -> dict[float, float]:
@@ -131,6 +276,8 @@ class Result:
             ("expected_loss", self.expected_loss, self.expected_loss_se, None, None),
             ("loss_std", self.loss_std, figures.loss_std_se / CENTS, None, None),
             ("probability_of_loss", self.probability_of_loss, None, *figures.probability_of_loss_ci),
+            ("expected_discounted_loss", self.expected_discounted_loss, self.expected_discounted_loss_se, None, None),
+            ("expected_defaults", self.expected_defaults, self.expected_defaults_se, None, None),
             ("default_rate", self.default_rate, self.default_rate_se, None, None),
         ]
         for level in LEVELS:
@@ -160,6 +307,7 @@ class Result:
             "engine": self.engine,
             "engine_reason": self.engine_reason,
             "seconds": self.seconds,
+            "timings": dict(self.timings),
             "loan_steps_per_second": self.loan_steps_per_second,
             "digest": self.digest,
             "plan_digest": self.plan_digest,
@@ -170,6 +318,7 @@ class Result:
             "expected_loss": self.expected_loss,
             "expected_loss_se": self.expected_loss_se,
             "expected_discounted_loss": self.expected_discounted_loss,
+            "expected_discounted_loss_se": self.expected_discounted_loss_se,
             "loss_std": self.loss_std,
             "loss_std_se": figures.loss_std_se / CENTS,
             "probability_of_loss": self.probability_of_loss,
@@ -180,11 +329,16 @@ class Result:
             "expected_shortfall_se": _by_level(self.expected_shortfall_se),
             "tail_paths": _by_level(figures.tail_paths),
             "largest_path_loss": figures.max_loss / CENTS,
+            "largest_loan_loss": self.largest_loss / CENTS,
+            "defaulted_balance": self.defaulted_balance.mean / CENTS,
+            "defaulted_balance_se": self.defaulted_balance.standard_error / CENTS,
+            "expected_defaults": self.expected_defaults,
+            "expected_defaults_se": self.expected_defaults_se,
             "default_rate": self.default_rate,
             "default_rate_se": self.default_rate_se,
-            "expected_loss_by_year": [m.mean / CENTS for m in self.loss_by_year],
+            "expected_loss_by_year": self.expected_loss_by_year,
             "expected_loss_by_year_se": [m.standard_error / CENTS for m in self.loss_by_year],
-            "expected_loss_by_cause": {k: m.mean / CENTS for k, m in self.loss_by_cause.items()},
+            "expected_loss_by_cause": self.expected_loss_by_cause,
             "expected_loss_by_cause_se": {k: m.standard_error / CENTS for k, m in self.loss_by_cause.items()},
         }
 
@@ -192,68 +346,15 @@ class Result:
         """`to_json_dict` as text."""
         return json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
 
-    def write(self, folder: str | Path, portfolio: Portfolio, market: Market) -> Path:
-        """Write the run folder: manifest.json, summary.json, paths.parquet, inputs/ with the book as read and plan.npz.
 
-        The manifest comes last: a folder that has one is complete. `inputs` is a book that can be run again.
-
-        Raises:
-            UsageError: the folder holds something that is not an earlier run, or can't be written.
-        """
-        target = prepare_run_folder(folder)
-        (target / MANIFEST).unlink(missing_ok=True)
-        inputs = target / "inputs"
-        inputs.mkdir(exist_ok=True)
-        for name in ("loans", "deployments", "obligors", "schedules"):
-            write_whole(inputs / f"{name}.parquet", _parquet(getattr(portfolio, name)))
-        write_whole(inputs / FILE_NAME, toml_text(market.model_dump(exclude_none=True)).encode())
-        write_whole(inputs / "plan.npz", self.plan.to_bytes())
-        write_whole(target / "paths.parquet", _parquet(self.paths()))
-        write_whole(target / "summary.json", (self.to_json() + "\n").encode())
-        write_whole(target / MANIFEST, (json.dumps(self._manifest(portfolio), indent=2) + "\n").encode())
-        return target
-
-    def paths(self) -> pd.DataFrame:
-        """A row a path, in path order: int64 cents and the number of defaults."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "path": np.arange(self.n_paths, dtype=np.int64),
-                "loss_cents": self.losses,
-                "discounted_loss_cents": self.discounted_losses,
-                "defaulted_balance_cents": self.defaulted_balance,
-                "largest_loss_cents": self.largest_loss,
-                "defaults": self.defaults,
-            }
-        )
-
-    def _manifest(self, portfolio: Portfolio) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "rng_scheme": RNG_SCHEME,
-            "seed": self.seed,
-            "n_paths": self.n_paths,
-            "engine": self.engine,
-            "engine_reason": self.engine_reason,
-            "digest": self.digest,
-            "plan_digest": self.plan_digest,
-            "seconds": self.seconds,
-            "sources": dict(portfolio.sources),
-            "rows": {name: len(getattr(portfolio, name)) for name in ("loans", "deployments", "obligors", "schedules")},
-            "commitment_usd": self.commitment_usd,
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "python": platform.python_version(),
-        }
-
-
-def prepare_run_folder(folder: str | Path) -> Path:
-    """The folder of a run, made if need be; an earlier run's folder may be used again.
-
-    Raises:
-        UsageError: the folder holds something that is not an earlier run, or can't be made.
-    """
-    return empty_folder(Path(folder), mark=MANIFEST)
+def _path_numbers(paths: list[int] | NDArray[np.int64], n_paths: int) -> NDArray[np.int64]:
+    numbers = np.asarray(paths)
+    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        raise UsageError("paths to replay must be a list of whole numbers, at least one")
+    wrong = [str(p) for p in numbers if not 0 <= p < n_paths]
+    if wrong:
+        raise UsageError(f"no path {', '.join(wrong[:5])} in this run; its paths are 0 to {n_paths - 1}")
+    return numbers.astype(np.int64)
 
 
 def _finite(value: Any) -> Any:
@@ -271,9 +372,3 @@ def _dollars(cents: int | None) -> float | None:
 
 def _by_level(values: Mapping[float, Any]) -> dict[str, Any]:
     return {f"{level:g}": value for level, value in values.items()}
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()

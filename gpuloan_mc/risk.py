@@ -113,6 +113,7 @@ def figures(losses: I64, levels: Sequence[float] = LEVELS) -> RiskFigures:
     if ordered[0] < 0:
         raise ValueError(f"a path lost {ordered[0]} cents; a loss is at least 0")
     moments = Moments.of(ordered)
+    worst = {tail.level: tail for tail in tails(ordered, sorted(levels))}
     return RiskFigures(
         n_paths=len(ordered),
         expected_loss=moments.mean,
@@ -122,11 +123,11 @@ def figures(losses: I64, levels: Sequence[float] = LEVELS) -> RiskFigures:
         probability_of_loss=probability_of_loss(ordered),
         probability_of_loss_se=probability_of_loss_se(ordered),
         probability_of_loss_ci=probability_of_loss_interval(ordered),
-        value_at_risk={level: value_at_risk(ordered, level) for level in levels},
+        value_at_risk={level: worst[level].value_at_risk for level in levels},
         value_at_risk_ci={level: value_at_risk_interval(ordered, level) for level in levels},
-        expected_shortfall={level: expected_shortfall(ordered, level) for level in levels},
-        expected_shortfall_se={level: expected_shortfall_se(ordered, level) for level in levels},
-        tail_paths={level: tail_paths(len(ordered), level) for level in levels},
+        expected_shortfall={level: worst[level].shortfall for level in levels},
+        expected_shortfall_se={level: worst[level].shortfall_se for level in levels},
+        tail_paths={level: worst[level].paths for level in levels},
         max_loss=int(ordered[-1]),
     )
 
@@ -253,7 +254,7 @@ def value_at_risk(sorted_losses: I64, level: float) -> int:
 
     The level is read as the decimal it prints as, so rank level·n is exact: 0.95 of 100 paths is path 95, not 96.
     """
-    return int(sorted_losses[_rank(len(sorted_losses), level) - 1])
+    return int(sorted_losses[quantile_rank(len(sorted_losses), level) - 1])
 
 
 def value_at_risk_interval(
@@ -265,39 +266,67 @@ def value_at_risk_interval(
     1 - confidence, ties or not (David and Nagaraja, Order Statistics, 2003, 7.1). None: no order statistic is far
     enough out.
     """
-    n, p = len(sorted_losses), float(_exact(level))
-    low = _binomial_quantile(n, p, (1 - confidence) / 2)
-    high = _binomial_quantile(n, p, (1 + confidence) / 2) + 1
+    low, high = quantile_ranks(len(sorted_losses), level, confidence)
     return (
-        int(sorted_losses[low - 1]) if low >= 1 else None,
-        int(sorted_losses[high - 1]) if high <= n else None,
+        None if low is None else int(sorted_losses[low - 1]),
+        None if high is None else int(sorted_losses[high - 1]),
     )
 
 
-def expected_shortfall(sorted_losses: I64, level: float) -> float:
-    """The mean of the worst 1 - level of the distribution, cents, rounded once.
+def quantile_ranks(n: int, level: float, confidence: float = CONFIDENCE) -> tuple[int | None, int | None]:
+    """Ranks, from 1, of the order statistics that bound a quantile of n draws; None: none is far enough out."""
+    p = float(_exact(level))
+    low = _binomial_quantile(n, p, (1 - confidence) / 2)
+    high = _binomial_quantile(n, p, (1 + confidence) / 2) + 1
+    return (low if low >= 1 else None), (high if high <= n else None)
 
-    Of the losses equal to the quantile just so many count as fill the tail (Acerbi and Tasche, Journal of Banking and
-    Finance 26, 2002); this keeps the measure coherent under ties.
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The worst 1 - level of the losses, cents. `paths`: how many have a weight in the shortfall."""
+
+    level: float
+    value_at_risk: int
+    shortfall: float
+    shortfall_se: float
+    paths: int
+
+
+def tails(sorted_losses: I64, levels: Sequence[float]) -> list[Tail]:
+    """Quantile, shortfall and its error at rising levels, in one pass over the losses.
+
+    Shortfall: the mean of the worst 1 - level of the distribution, rounded once. Of the losses equal to the quantile
+    just so many count as fill the tail (Acerbi and Tasche, Journal of Banking and Finance 26, 2002); this keeps the
+    measure coherent under ties. Its standard error is that of the mean excess over the quantile, over 1 - level: the
+    asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan where a single path
+    makes the tail. It knows only the tail that was drawn, and is too small when that holds few paths.
     """
-    n, exact = len(sorted_losses), _exact(level)
-    rank = _rank(n, level)
-    atom = int(sorted_losses[rank - 1]) * (rank - exact * n)
-    return float((total(sorted_losses[rank:]) + atom) / ((1 - exact) * n))
+    n, found = len(sorted_losses), []
+    beyond, end = Moments(0, 0, 0), n
+    for level in reversed(levels):
+        exact, rank = _exact(level), quantile_rank(n, level)
+        beyond, end = beyond + Moments.of(sorted_losses[rank:end]), rank
+        quantile = int(sorted_losses[rank - 1])
+        shortfall = float((beyond.total + quantile * (rank - exact * n)) / ((1 - exact) * n))
+        excess = Moments(
+            n,
+            beyond.total - beyond.n * quantile,
+            beyond.total_of_squares - 2 * quantile * beyond.total + beyond.n * quantile**2,
+        )
+        paths = tail_paths(n, level)
+        error = excess.standard_error / float(1 - exact) if paths > 1 else math.nan
+        found.append(Tail(level, quantile, shortfall, error, paths))
+    return found[::-1]
+
+
+def expected_shortfall(sorted_losses: I64, level: float) -> float:
+    """The mean of the worst 1 - level of the losses, cents (`tails`)."""
+    return tails(sorted_losses, [level])[0].shortfall
 
 
 def expected_shortfall_se(sorted_losses: I64, level: float) -> float:
-    """The standard error of the expected shortfall, cents: that of the mean excess over the quantile, over 1 - level.
-
-    The asymptotic variance of Manistre and Hancock (North American Actuarial Journal 9, 2005); nan where a single path
-    makes the tail. It knows only the tail that was drawn, and is too small when that holds few paths.
-    """
-    if tail_paths(len(sorted_losses), level) < 2:
-        return math.nan
-    rank = _rank(len(sorted_losses), level)
-    tail = Moments.of(sorted_losses[rank:] - sorted_losses[rank - 1])
-    excess = Moments(len(sorted_losses), tail.total, tail.total_of_squares)
-    return excess.standard_error / float(1 - _exact(level))
+    """The standard error of the expected shortfall, cents (`tails`)."""
+    return tails(sorted_losses, [level])[0].shortfall_se
 
 
 def tail_paths(n_paths: int, level: float) -> int:
@@ -305,7 +334,8 @@ def tail_paths(n_paths: int, level: float) -> int:
     return n_paths - math.floor(_exact(level) * n_paths)
 
 
-def _rank(n: int, level: float) -> int:
+def quantile_rank(n: int, level: float) -> int:
+    """Rank, from 1, of the lower quantile among n sorted draws."""
     if n == 0:
         raise ValueError("no losses: a quantile needs at least one path")
     return math.ceil(_exact(level) * n)

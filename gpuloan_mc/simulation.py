@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .digest import LossDigest
-from .engines.base import PathTable
+from .arguments import MAX_PATHS, MAX_SEED, whole_number
 from .engines.numpy_reference import NumpyReference, paths_at_once
 from .errors import UsageError
+from .ledger import PRICE_PATHS, Ledger
 from .market import Market
-from .plan import CAUSES, Plan
-from .planning import build_market, build_plan, generation_order
-from .reference import market as reference_market
-from .reference.arithmetic import F32, I32
+from .planning import build_plan
 from .result import Result
-from .risk import Moments
+from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
@@ -28,8 +23,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 ENGINES = ("auto", "numpy")
-MAX_SEED = 2**64 - 1
-MAX_PATHS = 2**40
 DEFAULT_PATHS = {"numpy": 10_000}
 
 
@@ -41,6 +34,8 @@ def simulate(
     seed: int = 1,
     engine: str = "auto",
     chunk: int | None = None,
+    out: str | Path | None = None,
+    host: bool = True,
     progress: Progress | None = None,
 ) -> Result:
     """The loss distribution of a book.
@@ -52,51 +47,54 @@ def simulate(
         seed: 0 … 2^64 - 1. Same book, market and seed: same integers, path by path.
         engine: auto or numpy.
         chunk: paths at a time; changes memory and speed, never a result.
+        out: a new, empty or earlier run's folder to write the run into (docs/schema.md).
+        host: whether the manifest of `out` holds facts about this machine.
         progress: called with (paths done, paths in all) after each chunk.
 
     Raises:
-        UsageError: an argument is out of range.
-        InputRejected: the book cannot be planned.
+        UsageError: an argument is out of range, or `out` can't be used.
+        InputRejected: the book does not fit the market, or cannot be planned.
     """
     name, reason = choose_engine(engine)
-    n_paths = DEFAULT_PATHS[name] if n_paths is None else n_paths
-    _check("n_paths", n_paths, 1, MAX_PATHS)
-    _check("seed", seed, 0, MAX_SEED)
+    n_paths = whole_number("n_paths", DEFAULT_PATHS[name] if n_paths is None else n_paths, 1, MAX_PATHS)
+    seed = whole_number("seed", seed, 0, MAX_SEED)
     if chunk is not None:
-        _check("chunk", chunk, 1, MAX_PATHS)
-    plan = build_plan(portfolio, market)
-    runner = NumpyReference()
+        chunk = whole_number("chunk", chunk, 1, MAX_PATHS)
+    if market != portfolio.market:
+        portfolio = portfolio.replace(market=market)  # the book was checked against another one
+    with nullcontext() if out is None else RunFolder(out) as folder:
+        result = _run(portfolio, market, n_paths, seed, name, reason, chunk, folder, progress)
+        if folder is not None:
+            folder.finish(result, market, host=host)
+    return result
+
+
+def _run(
+    portfolio: Portfolio,
+    market: Market,
+    n_paths: int,
+    seed: int,
+    engine: str,
+    reason: str,
+    chunk: int | None,
+    folder: RunFolder | None,
+    progress: Progress | None,
+) -> Result:
     start = time.perf_counter()
-    ledger = _Ledger(plan, n_paths)
+    plan = build_plan(portfolio, market)
+    planned = time.perf_counter()
+    runner, ledger = NumpyReference(), Ledger(plan, n_paths)
+    if progress is not None:
+        progress(0, n_paths)
     for first, count in chunks(n_paths, chunk or paths_at_once(plan)):
-        ledger.add(runner.run(plan, seed, first, count))
+        table = runner.run(plan, seed, first, count, prices=first < PRICE_PATHS)
+        ledger.add(table)
+        if folder is not None:
+            folder.add(table)
         if progress is not None:
-            progress(first + count, n_paths)
-    seconds = time.perf_counter() - start
-    steps = n_paths * plan.n_loans * int(plan.market.horizon)
-    return Result(
-        n_paths=n_paths,
-        seed=seed,
-        engine=name,
-        engine_reason=reason,
-        seconds=seconds,
-        loan_steps_per_second=steps / seconds,
-        digest=ledger.digest.hexdigest(),
-        plan_digest=plan.digest,
-        commitment_usd=portfolio.commitment_usd,
-        balance_usd=portfolio.balance_usd,
-        losses=ledger.losses,
-        discounted_losses=ledger.discounted,
-        defaulted_balance=ledger.defaulted_balance,
-        largest_loss=ledger.largest,
-        defaults=ledger.defaults,
-        n_loans=plan.n_loans,
-        horizon_months=int(plan.market.horizon),
-        loss_by_year=ledger.by_year,
-        loss_by_cause=dict(zip(CAUSES, ledger.by_cause, strict=True)),
-        loan_totals=ledger.loan_totals(np.array(portfolio.loans["loan_id"], dtype=object)),
-        plan=plan,
-    )
+            progress(ledger.done, n_paths)
+    timings = {"plan": planned - start, "paths": time.perf_counter() - planned}
+    return Result.of(ledger, portfolio, plan, seed=seed, engine=engine, engine_reason=reason, timings=timings)
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
@@ -113,96 +111,9 @@ def choose_engine(engine: str) -> tuple[str, str]:
 
 
 def chunks(n_paths: int, size: int) -> Iterator[tuple[int, int]]:
-    """(first path, number of paths) of each chunk."""
-    for first in range(0, n_paths, size):
-        yield first, min(size, n_paths - first)
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
-
-
-class _Ledger:
-    """Path tables added up as chunks arrive."""
-
-    def __init__(self, plan: Plan, n_paths: int) -> None:
-        self.losses = np.zeros(n_paths, dtype=np.int64)
-        self.discounted, self.defaulted_balance, self.largest = (np.zeros(n_paths, dtype=np.int64) for _ in range(3))
-        self.defaults = np.zeros(n_paths, dtype=np.int32)
-        self.digest = LossDigest()
-        years = -(-int(plan.market.horizon) // 12)
-        self.by_year = tuple(Moments(0, 0, 0) for _ in range(years))
-        self.by_cause = tuple(Moments(0, 0, 0) for _ in CAUSES)
-        self._loan = {name: np.zeros(plan.n_loans, dtype=np.int64) for name in ("defaults", "ead", "loss")}
-
-    def add(self, table: PathTable) -> None:
-        rows = slice(table.first_path, table.first_path + len(table.loss))
-        self.losses[rows], self.discounted[rows] = table.loss, table.discounted_loss
-        self.defaulted_balance[rows], self.largest[rows] = table.defaulted_balance, table.largest_loss
-        self.defaults[rows] = table.defaults
-        self.digest.add(table.first_path, table.loss)
-        self.by_year = _merged(self.by_year, Moments.columns(table.loss_by_year))
-        self.by_cause = _merged(self.by_cause, Moments.columns(table.loss_by_cause))
-        for name, values in (("defaults", table.loan_defaults), ("ead", table.loan_ead), ("loss", table.loan_loss)):
-            self._loan[name] += values
-
-    def loan_totals(self, loan_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        return {"loan_ids": loan_ids, **self._loan}
-
-
-def _merged(ours: tuple[Moments, ...], theirs: tuple[Moments, ...]) -> tuple[Moments, ...]:
-    return tuple(a + b for a, b in zip(ours, theirs, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Simulated market without a book: float32 dollars by path and month 0 … n_months - 1.
-
-    contract, spot: (n_paths, n_months, n_generations) a chip's hour; chip_values: the same shape, of a chip put in
-    service in its generation's launch month; regimes: (n_paths, n_months) positions in `regime_names`.
-    """
-
-    contract: F32
-    spot: F32
-    chip_values: F32
-    regimes: I32
-    generations: tuple[str, ...]
-    regime_names: tuple[str, ...]
-
-
-def simulate_prices(market: Market, *, n_paths: int = 1000, seed: int = 1) -> Prices:
-    """Prices, chip values and regimes of the market alone: only the outside calendar releases chips.
-
-    Month 0 is the start: the market's states are given there, so all paths agree on it.
-
-    Raises:
-        UsageError: the market has no GPU part, or an argument is out of range.
-    """
-    _check("n_paths", n_paths, 1, MAX_PATHS)
-    _check("seed", seed, 0, MAX_SEED)
-    if market.gpu is None:
-        raise UsageError("the market has no [gpu] part, so there are no prices to simulate; add it to market.toml")
-    generations = [market.gpu.generations[i] for i in generation_order(market.gpu)]
-    plan = build_market(market, [(g.name, g.launch_month) for g in generations], sells_chips=False)
-    n_months = int(plan.n_months)
-    shape = (n_paths, n_months + 1, len(generations))
-    contract, spot, values = (np.empty(shape, dtype=np.float32) for _ in range(3))
-    paths = reference_market.path_numbers(0, n_paths)
-    demand = reference_market.demand_path(plan, seed, paths)
-    launched = reference_market.launches(plan, seed, paths)
-    state = reference_market.initial_state(plan, n_paths)
-    nothing = np.zeros((n_paths, len(generations)), dtype=np.int64)
-    for t in range(n_months + 1):
-        if t > 0:
-            state = reference_market.next_state(plan, seed, paths, t, state, nothing)
-        now = reference_market.prices(plan, t, demand.demand[t], state, launched)
-        contract[:, t], spot[:, t], values[:, t] = now.contract, now.spot, now.values
-    return Prices(
-        contract=contract,
-        spot=spot,
-        chip_values=values,
-        regimes=np.ascontiguousarray(demand.regimes.T),
-        generations=tuple(g.name for g in generations),
-        regime_names=tuple(market.regimes.names),
-    )
+    """(first path, number of paths) of each chunk; the paths whose prices are kept are chunks of their own."""
+    first = 0
+    while first < n_paths:
+        end = min(first + size, PRICE_PATHS if first < PRICE_PATHS else n_paths, n_paths)
+        yield first, end - first
+        first = end

@@ -18,12 +18,15 @@ Curve = Callable[[F64], F64]
 def tabulate(function: Curve, low: float, high: float, per_unit: int) -> F32:
     """Values and slopes (2, n_cells) of a piecewise linear table; error h²/16 of the second derivative.
 
-    The chord lies on one side of a curved function: knots are shifted by half of its largest distance.
+    The chord lies on one side of a curved function: knots are shifted by half of its largest distance, but not beyond
+    their neighbours, so that the table keeps to the function's range.
     """
     n_cells = round((high - low) * per_unit)
     knots = low + np.arange(-1, n_cells + 2) / per_unit
     exact = function(knots)
-    values = exact[1:-1] - (exact[2:] - 2 * exact[1:-1] + exact[:-2]) / 16
+    around = np.stack([exact[:-2], exact[1:-1], exact[2:]])
+    shifted = exact[1:-1] - (exact[2:] - 2 * exact[1:-1] + exact[:-2]) / 16
+    values = np.clip(shifted, around.min(axis=0), around.max(axis=0))
     return np.stack([values[:-1], np.diff(values) * per_unit]).astype(np.float32)
 
 
@@ -54,7 +57,7 @@ def beta_score(mean: float, sd: float) -> Curve:
     """Beta variable of a given mean and standard deviation at a normal score; sd 0: the mean."""
 
     def value(n: F64) -> F64:
-        if sd == 0:
+        if sd < 1e-9:  # nothing that float32 could tell from the mean
             return np.full_like(n, mean)
         total = mean * (1 - mean) / sd**2 - 1
         a, b = mean * total, (1 - mean) * total

@@ -10,6 +10,8 @@ import pytest
 
 from gpuloan_mc.market import Market
 from gpuloan_mc.portfolio import Portfolio
+from gpuloan_mc.result import Result
+from gpuloan_mc.simulation import simulate
 
 GENERATION = {
     "name": "H100",
@@ -65,6 +67,82 @@ def make_pool(market: Market, n_loans: int, hazard_class: str = "pool", loading:
         [{"loan_id": f"L{i:04}", "borrower_id": f"B{i:04}"} | terms for i in range(n_loans)],
         [{"obligor_id": f"B{i:04}", "hazard_class": hazard_class, "loading_demand": loading} for i in range(n_loans)],
     )
+
+
+def make_busy_book(overhang: float = 0.8, **recovery: Any) -> tuple[Market, Portfolio]:
+    """Twelve loans in trouble: two generations, shared tenants and parents, draws, covenants, sales with impact."""
+    part = make_gpu({"volatility": 0.3, "opex_usd_per_hour": 0.4, "cost_when_new_usd": 45_000.0, "scrap_share": 0.05})
+    first = part["generations"][0] | {"depth_chips": 20_000.0}
+    part["generations"] = [first, first | {"name": "B200", "launch_month": 3, "price_usd_per_hour": 3.0}]
+    part |= {
+        "spot": {"premium": 1.35, "mean_reversion": 6.0, "volatility": 0.6, "fee": 0.1},
+        "launches": {"first_month": 3.0, "cadence_months": 8.0, "lag_mean_months": 4.0, "ramp_months": 12.0, "impact": 0.3,
+                     "gain_mean": 0.4, "gain_sd": 0.15},
+        "rival_launches": {"first_month": 9.0, "lag_mean_months": 12.0, "impact": 1.0, "gain_mean": 0.05},
+        "overhang": {"impact": overhang, "absorption": 1.0, "own_weight": 0.75},
+        "utilisation": {"level": 0.82, "slope": 0.1, "low": 0.4, "high": 0.95},
+        "contracts": {"paid_share": 0.97, "renewal": [0.8, 0.3], "renewal_term_months": 6},
+        "recovery": {"step_in": 0.5, "lag_mean_months": 3.0, "lag_shape": 4.0, "lag_max_months": 8, "haircut_mean": 0.2,
+                     "haircut_sd": 0.1, "sale_cost": 0.06, "sale_impact": 0.8, "storage_share": 0.3, "lenders_yield": 0.1}
+        | recovery,
+    }  # fmt: skip
+    world = make_market(
+        horizon_months=30,
+        base_rate={"rates": [0.045]},
+        demand={"mean_reversion": 2.0, "volatility": 0.3, "jumps_per_year": 0.5, "jump_down_share": 0.6, "jump_mean": 0.1},
+        regimes={"names": ["calm", "glut"], "means": [0.1, -0.5], "transitions": [[0, 0.5], [0.8, 0]], "initial": "calm"},
+        hazard_classes=[
+            {"name": "parent", "hazard": 0.08, "regime_multipliers": [0.7, 2.2], "demand_sensitivity": 1.0,
+             "overhang_sensitivity": 0.5 if overhang else 0.0},
+            {"name": "tenant", "hazard": 0.15, "regime_multipliers": [0.7, 2.2], "claim_recovery": 0.3},
+        ],
+        dependence={"factors": ["demand", "credit"], "correlation": [[1, 0.2], [0.2, 1]]},
+        gpu=part,
+    )  # fmt: skip
+    obligors = [
+        {"obligor_id": f"{kind[0]}{i}", "hazard_class": kind, "loading_demand": 0.3, "loading_credit": 0.4}
+        for kind in ("parent", "tenant")
+        for i in range(4)
+    ]
+    loans, deployments = [], []
+    for i in range(12):
+        loans.append(
+            {
+                "loan_id": f"L{i:02}", "borrower_id": f"p{i % 4}", "balance_usd": 15e6 + 1e5 * i, "spread": 0.06,
+                "amortisation": ["annuity", "linear", "bullet"][i % 3], "term_months": 18 + i, "reserve_usd": 5e5,
+                "reserve_months": 2.0, "dscr_lockup": 1.2, "dscr_default": 1.05, "dscr_default_months": 4,
+                "remoteness": 0.6, "sweep_share": 0.25, "support_usd": 1e5 * (i % 2), "ltv_cap": 1.2 * (i % 2),
+                "refinance_ltv": 0.4 * (i % 2), "undrawn_usd": 3e6 * (i % 4 == 0), "draw_month": 5 if i % 4 == 0 else 0,
+                "desk": ["east", "west"][i % 2], "rating": f"B{i % 3}",
+            }
+        )  # fmt: skip
+        for j in range(1 + i % 2):
+            let = (i + j) % 3 > 0
+            deployments.append(
+                {
+                    "deployment_id": f"D{i:02}{j}", "loan_id": f"L{i:02}", "gpu": ["H100", "B200"][j], "units": 700 + 10 * i,
+                    "in_service_month": [0, 4][j], "tenant_id": f"t{i % 4}" if let else "",
+                    "price_usd_per_hour": 2.4 if let else None, "contract_months": 10 + i if let else None,
+                }
+            )  # fmt: skip
+    plain = [
+        {"loan_id": f"P{i}", "borrower_id": f"p{i % 4}", "balance_usd": 1e6, "rate": 0.08, "term_months": 24, "lgd": 0.5,
+         "lgd_sd": 0.2, "lgd_loading": 0.3}
+        for i in range(3)
+    ]  # fmt: skip
+    return world, make_book(world, loans + plain, obligors, deployments)
+
+
+@pytest.fixture
+def busy_book() -> Any:
+    return make_busy_book
+
+
+@pytest.fixture(scope="session")
+def busy_run() -> Result:
+    """400 paths of the busy book, seed 5, in uneven chunks."""
+    world, portfolio = make_busy_book()
+    return simulate(portfolio, world, n_paths=400, seed=5, chunk=90)
 
 
 @pytest.fixture

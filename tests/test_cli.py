@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_run(monkeypatch, 
         raise AssertionError("the run has begun")
 
     (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(simulation, "simulate", late)
+    monkeypatch.setattr(simulation, "build_plan", late)
     below = tmp_path / "notes.txt" / "out"
     for folder, text in ((tmp_path, "is not empty"), (below, "can't be used: Not a directory")):
         assert stopped(monkeypatch, "run", "vasicek-100", "--out", folder) == 2
@@ -202,9 +202,10 @@ def test_a_run_folder_holds_a_book_that_runs_again(tmp_path):
 
 def test_prices_by_generation():
     found = json.loads(gpuloan_mc("prices", "neocloud-2024", "--paths", 300, "--json").stdout)
-    assert list(found) == ["contract", "spot", "chip_value"]
-    low, middle, high = found["contract"]["H100"]["12"]
-    assert low < middle < high
+    assert list(found) == ["n_paths", "contract", "spot", "chip_value", "regimes"]
+    month = found["contract"]["H100"]["12"]
+    assert month["p05"] < month["p50_ci"][0] < month["p50"] < month["p50_ci"][1] < month["p95"]
+    assert sum(r["share"] for r in found["regimes"]["12"].values()) == pytest.approx(1)
     assert "H100" in gpuloan_mc("prices", "neocloud-2024", "--paths", 50).stdout
 
 

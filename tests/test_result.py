@@ -1,20 +1,12 @@
-"""Results: figures, tables, JSON and run folders."""
+"""Results: figures and JSON."""
 
 import json
-import tomllib
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gpuloan_mc.errors import UsageError
-from gpuloan_mc.files import toml_text
-from gpuloan_mc.inputs.books import bundled_books
-from gpuloan_mc.market import Market
-from gpuloan_mc.plan import Plan
-from gpuloan_mc.result import MANIFEST
+from gpuloan_mc.errors import InputRejected, UsageError
+from gpuloan_mc.schemas import SUMMARY_KEYS
 from gpuloan_mc.simulation import simulate
 
 KEYS = (
@@ -34,6 +26,7 @@ def run(market, pool):
 def test_json_has_every_promised_field(run):
     found = json.loads(run[2].to_json())
     assert set(KEYS) <= set(found)
+    assert list(found) == list(SUMMARY_KEYS)
     for key in ("value_at_risk", "value_at_risk_ci", "expected_shortfall", "expected_shortfall_se"):
         assert list(found[key]) == ["0.95", "0.99", "0.999", "0.9997"]
     assert found["balance"] == 20e6
@@ -48,71 +41,36 @@ def test_summary_gives_an_error_or_an_interval_for_every_figure(run):
     assert frame.loc["expected_loss", "value"] == run[2].expected_loss
 
 
-def test_a_run_folder_is_complete_and_readable(run, tmp_path):
-    world, portfolio, result = run
-    folder = result.write(tmp_path / "out", portfolio, world)
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    assert names == [
-        "inputs/deployments.parquet", "inputs/loans.parquet", "inputs/market.toml", "inputs/obligors.parquet",
-        "inputs/plan.npz", "inputs/schedules.parquet", MANIFEST, "paths.parquet", "summary.json",
-    ]  # fmt: skip
-    paths = pd.read_parquet(folder / "paths.parquet")
-    assert np.array_equal(paths["loss_cents"], result.losses)
-    assert Plan.load(folder / "inputs" / "plan.npz").digest == result.plan_digest
-    assert json.loads((folder / MANIFEST).read_text())["digest"] == result.digest
-    assert json.loads((folder / "summary.json").read_text())["expected_loss"] == result.expected_loss
-    result.write(folder, portfolio, world)  # an earlier run folder may be replaced
-
-
-def test_the_book_as_read_runs_again(run, tmp_path):
-    world, portfolio, result = run
-    inputs = result.write(tmp_path / "out", portfolio, world) / "inputs"
-    frames = {n: pd.read_parquet(inputs / f"{n}.parquet") for n in ("loans", "deployments", "obligors", "schedules")}
-    market = type(world).read(inputs)
-    assert market == world
-    again = type(portfolio).from_frames(market=market, **frames)
-    assert simulate(again, market, n_paths=10_000).digest == result.digest
-    assert type(portfolio).read(inputs).loans.equals(portfolio.loans)
-
-
-TOML_VALUES = st.one_of(
-    st.booleans(),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(),
-    st.dates(),
-)
-TOML_LISTS = st.lists(TOML_VALUES, max_size=3)
-TOML_KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
-TOML_TABLES = st.recursive(
-    st.dictionaries(TOML_KEYS, TOML_VALUES | TOML_LISTS, max_size=4),
-    lambda inner: st.dictionaries(TOML_KEYS, TOML_VALUES | inner | st.lists(inner, min_size=1, max_size=3), max_size=4),
-    max_leaves=8,
-)
-
-
-@given(TOML_TABLES)
-def test_toml_is_read_as_it_was_written(table):
-    assert tomllib.loads(toml_text(table)) == table
-
-
-@pytest.mark.parametrize("book", bundled_books())
-def test_a_bundled_market_survives_writing(book, tmp_path):
-    market = Market.read(book)
-    (tmp_path / "market.toml").write_text(toml_text(market.model_dump(exclude_none=True)), encoding="utf-8")
-    assert Market.read(tmp_path) == market
-
-
-def test_other_peoples_folders_are_left_alone(run, tmp_path):
-    world, portfolio, result = run
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="not empty"):
-        result.write(tmp_path, portfolio, world)
-    with pytest.raises(UsageError, match="is a file"):
-        result.write(tmp_path / "notes.txt", portfolio, world)
-
-
 @pytest.mark.parametrize("argument", [{"n_paths": 0}, {"seed": -1}, {"seed": 2**64}, {"chunk": 0}, {"engine": "gpu"}])
 def test_wrong_arguments_are_refused(run, argument):
     with pytest.raises(UsageError, match=next(iter(argument))):
         simulate(run[1], run[0], **({"n_paths": 10} | argument))
+
+
+def test_another_market_than_the_books_own_is_checked_against_it(run, market):
+    world, portfolio, result = run
+    with pytest.raises(InputRejected, match="hazard_class 'pool' is not in"):
+        simulate(portfolio, market(), n_paths=5)
+    gentler = world.replace(hazard_classes=[{"name": "pool", "pd_by_year": [0.001]}])
+    assert simulate(portfolio, gentler, n_paths=10_000).expected_loss < result.expected_loss / 5
+
+
+def test_numpy_integers_are_arguments_like_any_other(run):
+    found = simulate(run[1], run[0], n_paths=np.int64(8), seed=np.uint64(3), chunk=np.int32(5))
+    assert json.loads(found.to_json())["n_paths"] == 8
+
+
+def test_what_a_result_holds_cannot_be_changed(run):
+    _, _, result = run
+    for array in (result.losses, result.defaults, result.by_loan.loss, result.prices):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    with pytest.raises(AttributeError):
+        result.seed = 2
+
+
+def test_dollars_by_year_and_cause_are_the_moments_means(run):
+    result = run[2]
+    assert sum(result.expected_loss_by_year) == pytest.approx(result.expected_loss)
+    assert result.expected_loss_by_cause["parent"] == pytest.approx(result.expected_loss)
+    assert result.expected_defaults == result.defaults.mean()

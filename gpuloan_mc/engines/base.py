@@ -8,16 +8,14 @@ from typing import Protocol
 import numpy as np
 
 from ..plan import CAUSES, Plan
-from ..reference.arithmetic import I32, I64
-from ..reference.path import Defaults
-
-# Losses fit int64 when summed over this many paths of the largest book that is let in (10^14 cents).
-BLOCK = 65_536
+from ..reference.arithmetic import F32, I32, I64
+from ..reference.path import Defaults, History
+from ..totals import Totals, digit_sums
 
 
 @dataclass(frozen=True, slots=True)
 class PathTable:
-    """Integers of a run of paths (n_paths,), and their totals by loan and month (docs/model.md 7). Money in cents."""
+    """Integers of a run of paths (n_paths,), and their totals (docs/model.md 7). Money in cents."""
 
     first_path: int
     loss: I64
@@ -25,13 +23,20 @@ class PathTable:
     defaulted_balance: I64
     largest_loss: I64
     defaults: I32
-    loss_by_year: I64  # (n_paths, years)
-    loss_by_cause: I64  # (n_paths, causes)
-    loan_defaults: I64  # (n_loans,)
-    loan_ead: I64
-    loan_loss: I64
-    month_defaults: I64  # (H + 1,)
-    month_loss: I64
+    by_loan: Totals  # all loans by id
+    by_group: Totals  # the groups of `Plan.groups`
+    loan_cause_defaults: I64  # (n_loans, causes)
+    loan_cause_loss: I64  # (N_DIGITS, n_loans, causes) cents
+    prices: F32 | None = None  # (n_paths, H + 1, 2, G) contract and spot price, when asked for
+
+
+@dataclass(frozen=True, slots=True)
+class LoanTable:
+    """Some paths in full: every default, and what the market and the parties did (docs/model.md 7)."""
+
+    paths: I64  # (n_paths,) path numbers
+    defaults: Defaults  # `path` counts in `paths`
+    history: History
 
 
 class Engine(Protocol):
@@ -39,13 +44,12 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PathTable:
-        """The integers of paths first_path … first_path + n_paths - 1."""
+    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
+        """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
 
 
-def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults) -> PathTable:
+def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults, prices: F32 | None = None) -> PathTable:
     """Sum a chunk's defaults; only integers are added, so order cannot matter."""
-    horizon = int(plan.market.horizon)
     discounted = np.rint(defaults.loss * plan.discount[defaults.month]).astype(np.int64)
     largest = np.zeros(n_paths, dtype=np.int64)
     np.maximum.at(largest, defaults.path, defaults.loss)
@@ -53,14 +57,9 @@ def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults) -> Path
     def by_path(values: I64) -> I64:
         return _sums((n_paths,), (defaults.path,), values)
 
-    def by_loan(values: I64) -> I64:
-        return _sums((plan.n_loans,), (defaults.loan,), values)
-
-    def by_month(values: I64) -> I64:
-        return _sums((horizon + 1,), (defaults.month,), values)
-
     one = np.ones_like(defaults.loss)
-    year = (defaults.month - 1) // 12
+    loan, cause = defaults.loan.astype(np.int64), defaults.cause.astype(np.int64)
+    by_cause = (plan.n_loans, len(CAUSES))
     return PathTable(
         first_path=first_path,
         loss=by_path(defaults.loss),
@@ -68,14 +67,28 @@ def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults) -> Path
         defaulted_balance=by_path(defaults.ead),
         largest_loss=largest,
         defaults=by_path(one).astype(np.int32),
-        loss_by_year=_sums((n_paths, -(-horizon // 12)), (defaults.path, year), defaults.loss),
-        loss_by_cause=_sums((n_paths, len(CAUSES)), (defaults.path, defaults.cause), defaults.loss),
-        loan_defaults=by_loan(one),
-        loan_ead=by_loan(defaults.ead),
-        loan_loss=by_loan(defaults.loss),
-        month_defaults=by_month(one),
-        month_loss=by_month(defaults.loss),
+        by_loan=Totals.of(plan.n_loans, loan, one, defaults.ead, defaults.loss),
+        by_group=_by_group(plan, defaults),
+        loan_cause_defaults=_sums(by_cause, (loan, cause), one),
+        loan_cause_loss=digit_sums(by_cause, (loan, cause), defaults.loss),
+        prices=prices,
     )
+
+
+def _by_group(plan: Plan, defaults: Defaults) -> Totals:
+    """Totals of every kind of group: defaults are first summed within each path and group."""
+    month, cause = defaults.month.astype(np.int64) - 1, defaults.cause.astype(np.int64)
+    kinds = {"month": month, "year": month // 12, "cause": cause, "month_cause": month * len(CAUSES) + cause}
+    kinds |= {f"segment_{i}": codes[defaults.loan].astype(np.int64) for i, codes in enumerate(plan.segments)}
+    n_groups = plan.n_groups
+    items, sums = [], []
+    for name, part in plan.groups.items():
+        place, inverse = np.unique(defaults.path * n_groups + (kinds[name] + part.start), return_inverse=True)
+        items.append(place % n_groups)
+        values = (np.ones_like(defaults.loss), defaults.ead, defaults.loss)
+        sums.append(np.stack([_sums((len(place),), (inverse.reshape(-1),), v) for v in values]))
+    defaulted, ead, loss = np.concatenate(sums, axis=1)
+    return Totals.of(n_groups, np.concatenate(items), defaulted, ead, loss)
 
 
 def _sums(shape: tuple[int, ...], place: tuple[I64 | I32, ...], values: I64) -> I64:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..plan import Plan
+from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
-from ..reference.path import run_paths
-from .base import PathTable, tally
+from ..reference.path import History, Recorder, record_paths, run_paths
+from .base import LoanTable, PathTable, tally
 
 # An array of this many float32 and its float64 companions stay in a core's cache.
 _TILE = 65_536
@@ -16,9 +19,24 @@ class NumpyReference:
 
     name = "numpy"
 
-    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PathTable:
-        """The integers of paths first_path … first_path + n_paths - 1."""
-        return tally(plan, first_path, n_paths, run_paths(plan, seed, path_numbers(first_path, n_paths)))
+    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
+        """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+        paths = path_numbers(first_path, n_paths)
+        if not prices:
+            return tally(plan, first_path, n_paths, run_paths(plan, seed, paths))
+        defaults, history = record_paths(plan, seed, paths, Recorder(plan, n_paths))
+        return tally(plan, first_path, n_paths, defaults, _prices(plan, history))
+
+    def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
+        """The paths with these numbers, in full."""
+        defaults, history = record_paths(plan, seed, paths.astype(np.uint64), Recorder(plan, len(paths)))
+        return LoanTable(paths, defaults, history)
+
+
+def _prices(plan: Plan, history: History) -> F32:
+    """(n_paths, H + 1, 2, G): contract and spot price of months 0 … H."""
+    end = int(plan.market.horizon) + 1
+    return np.ascontiguousarray(np.stack([history.contract[:end], history.spot[:end]]).transpose(2, 1, 0, 3))
 
 
 def paths_at_once(plan: Plan) -> int:

@@ -144,13 +144,30 @@ def monthly_rates(plan: Plan, t: int) -> F32:
     return fma(plan.loans.floating, plan.recovery.base_rate[t], plan.loans.margin)
 
 
+@dataclass(slots=True)
+class Cash:
+    """One month's waterfall (5.4), of the commitment: income + from_reserve + from_support = service + topped + swept +
+    distributed for the loans that are `paying`; under a refinancing the new lender repays the balance."""
+
+    paying: Bool
+    income: F32
+    service: F32
+    from_reserve: F32
+    from_support: F32
+    topped: F32
+    swept: F32
+    distributed: F32
+    closing: F32  # balance after the month
+
+
 def step_loans(
     plan: Plan, t: int, state: LoanState, months: I32, prices: Prices, chains: list[tuple[I64, I64]]
-) -> tuple[Bool, I32]:
+) -> tuple[Bool, I32, Cash]:
     """(5.3)-(5.6) of month t: who defaults and why; the survivors pay, sweep and are repaid.
 
     Returns:
-        defaulted (n_paths, n_loans) and cause; balance, reserve and support of defaulted loans stay as they opened.
+        defaulted (n_paths, n_loans), cause, and the month's cash; balance, reserve and support of defaulted loans stay
+        as they opened.
     """
     loans = plan.loans
     opening = state.balance + np.where(loans.draw_month == t, loans.undrawn, f32(0))
@@ -158,7 +175,7 @@ def step_loans(
     rates = monthly_rates(plan, t)
     due, matures = loans.first_month <= t, loans.term == t
     parent_month = np.take(months, loans.parent, axis=1)
-    support = np.where(parent_month <= t, f32(0), state.support)
+    state.support = np.where(state.alive & (parent_month <= t), f32(0), state.support)
     income = net_income(plan, t, state, prices, chains)
     value = collateral(plan, t, prices, chains, len(loans.key)) if needs_value(loans, t) else None
 
@@ -172,15 +189,17 @@ def step_loans(
     low = income < loans.dscr_default * service
     state.breaches = np.where(due & ~matures & low, state.breaches + np.int32(1), np.int32(0))
     parent = (parent_month == t) & state.pulled_in
-    short = due & (need > (state.reserve + support) + REPAID_BELOW)
+    short = due & (need > (state.reserve + state.support) + REPAID_BELOW)
     broken = due & ~matures & (loans.dscr_default > 0) & (state.breaches >= loans.dscr_default_months)
     defaulted = state.alive & (parent | short | broken)
     cause = _causes(parent, matures, short, state.tenant_lost)
 
     paying = state.alive & ~defaulted
     _accrue(state, paying & ~due, rates)
-    _pay(plan, t, state, paying & due, principal, service, income, support, refinanced, value)
-    return defaulted, cause
+    after = np.where(refinanced, f32(0), state.balance - principal)
+    cash = _waterfall(loans, t, state, paying & due, service, income, after, value)
+    _pay(loans, t, state, cash)
+    return defaulted, cause, cash
 
 
 def needs_value(loans: LoanPlan, t: int) -> bool:
@@ -207,37 +226,29 @@ def _accrue(state: LoanState, waiting: Bool, rates: F32) -> None:
     state.balance = np.where(waiting, fma(state.balance, rates, state.balance), state.balance)
 
 
-def _pay(
-    plan: Plan,
-    t: int,
-    state: LoanState,
-    paying: Bool,
-    principal: F32,
-    service: F32,
-    income: F32,
-    support: F32,
-    refinanced: Bool,
-    value: F32 | None,
-) -> None:
-    """(5.4) the waterfall of the loans that pay; sources equal uses."""
-    loans = plan.loans
-    matures = loans.term == t
+def _waterfall(
+    loans: LoanPlan, t: int, state: LoanState, paying: Bool, service: F32, income: F32, after: F32, value: F32 | None
+) -> Cash:
+    """(5.4) where a month's cash comes from and goes to; `after` is the balance once principal is paid."""
     need = np.maximum(service - income, f32(0))
     surplus = np.maximum(income - service, f32(0))
     from_reserve = np.minimum(need, state.reserve)
-    from_support = np.minimum(need - from_reserve, support)
-    reserve = state.reserve - from_reserve
-    room = np.maximum(fma(loans.reserve_months, service, -reserve), f32(0))
-    topped = np.where(matures, f32(0), np.minimum(surplus, room))
+    from_support = np.minimum(need - from_reserve, state.support)
+    room = np.maximum(fma(loans.reserve_months, service, -(state.reserve - from_reserve)), f32(0))
+    topped = np.where(loans.term == t, f32(0), np.minimum(surplus, room))
     rest = surplus - topped
-    locked = income < loans.dscr_lockup * service
+    locked = (loans.dscr_lockup > 0) & (income < loans.dscr_lockup * service)
     if value is not None:
         locked = locked | ((loans.ltv_cap > 0) & (state.balance > loans.ltv_cap * value))
-    after = np.where(refinanced, f32(0), state.balance - principal)
     swept = np.minimum(np.where(locked, rest, rest * loans.sweep_share), after)
-    balance = after - swept
-    repaid = (balance <= REPAID_BELOW) & (loans.draw_month <= t)
-    state.balance = np.where(paying, balance, state.balance)
-    state.reserve = np.where(paying, reserve + topped, state.reserve)
-    state.support = np.where(paying, support - from_support, state.support)
+    return Cash(paying, income, service, from_reserve, from_support, topped, swept, rest - swept, after - swept)
+
+
+def _pay(loans: LoanPlan, t: int, state: LoanState, cash: Cash) -> None:
+    """(5.4) the loans that pay move on; those that owe nothing more are repaid."""
+    paying = cash.paying
+    repaid = (cash.closing <= REPAID_BELOW) & (loans.draw_month <= t)
+    state.balance = np.where(paying, cash.closing, state.balance)
+    state.reserve = np.where(paying, (state.reserve - cash.from_reserve) + cash.topped, state.reserve)
+    state.support = np.where(paying, state.support - cash.from_support, state.support)
     state.alive = state.alive & ~(paying & repaid)

@@ -37,53 +37,91 @@ class Defaults:
 
 @dataclass(slots=True)
 class History:
-    """The market and the parties of each path, when asked for: (T + 1, n_paths, …)."""
+    """What the market and the parties of some paths did. Month 0 is the start; chips released are the book's own."""
 
-    regimes: I32
-    demand: F32
-    contract: F32
-    spot: F32
-    values: F32
-    overhang: F32
-    default_months: I32  # (n_paths, n_obligors)
+    regimes: I32  # (T + 1, n_paths)
+    demand: F32  # (T + 1, n_paths)
+    contract: F32  # (T + 1, n_paths, G) dollars an hour
+    spot: F32  # (T + 1, n_paths, G)
+    overhang: F32  # (T + 1, n_paths, G)
+    values: F32  # (T + 1, n_paths, V) dollars a chip
+    utilisation: F32  # (T + 1, n_paths)
+    released: I64  # (T + 1, n_paths, G) chips that the book handed back or sold
+    launch_months: F32  # (F, launches, n_paths) infinite: not before the market ends
+    default_months: I32  # (n_paths, obligors) NEVER: none
+
+
+class Recorder:
+    """Keeps what a replay wants to see; `cash` is called with each month's waterfall before the state moves on."""
+
+    def __init__(self, plan: Plan, n_paths: int) -> None:
+        n_months, n_generations = int(plan.market.n_months) + 1, len(plan.market.demand_beta)
+        by_generation = (n_months, n_paths, n_generations)
+        self.contract, self.spot, self.overhang = (np.zeros(by_generation, dtype=np.float32) for _ in range(3))
+        self.values = np.zeros((n_months, n_paths, len(plan.market.vintage_generation)), dtype=np.float32)
+        self.utilisation = np.zeros((n_months, n_paths), dtype=np.float32)
+        self.released = np.zeros(by_generation, dtype=np.int64)
+        n_families = len(plan.market.launch_first)
+        self.launch_months = np.full((n_families, market.MAX_LAUNCHES, n_paths), np.inf, dtype=np.float32)
+
+    def launches(self, plan: Plan, launched: market.Launched) -> None:
+        """The launches that come before the market ends."""
+        width = launched.months.shape[1]
+        inside = launched.months < plan.market.n_months
+        self.launch_months[:, :width] = np.where(inside, launched.months, np.float32(np.inf))
+
+    def prices(self, t: int, now: market.Prices, released: I64) -> None:
+        """The market of month t, and the chips that came back in it."""
+        self.released[t] = released
+        self.contract[t], self.spot[t], self.overhang[t] = now.contract, now.spot, now.overhang
+        self.values[t], self.utilisation[t] = now.values, now.utilisation
+
+    def cash(self, t: int, cash: gpu_loans.Cash) -> None:
+        """The waterfall of month t."""
+
+    def history(self, demand: market.DemandPath, default_months: I32) -> History:
+        """Everything kept."""
+        return History(
+            regimes=demand.regimes,
+            demand=demand.demand,
+            contract=self.contract,
+            spot=self.spot,
+            overhang=self.overhang,
+            values=self.values,
+            utilisation=self.utilisation,
+            released=self.released,
+            launch_months=self.launch_months,
+            default_months=default_months,
+        )
 
 
 def run_paths(plan: Plan, seed: int, paths: U64) -> Defaults:
     """Every default of the given paths."""
-    demand = market.demand_path(plan.market, seed, paths)
-    state = obligors.draw_obligors(plan.obligors, seed, paths, demand.factor)
-    parts = []
-    if len(plan.loans.key):
-        parts += _run_gpu_loans(plan, seed, paths, demand, state)
-    else:
-        _run_obligors(plan, demand, state)
-    parts.append(plain.plain_defaults(plan.plain, seed, paths, state.months, demand.factor, int(plan.market.horizon)))
-    return Defaults.join(parts)
+    return _simulate(plan, seed, paths, None)[0]
 
 
-def _run_obligors(plan: Plan, demand: market.DemandPath, state: obligors.ObligorState) -> None:
-    """(3) alone: without chips nothing is fed back."""
-    none = np.zeros(demand.demand.shape[1], dtype=np.float32)
-    for t in range(1, int(plan.market.horizon) + 1):
-        obligors.accumulate_hazards(plan.obligors, t, state, demand.regimes[t], demand.demand[t], none)
-        obligors.defaults(plan.obligors, t, state)
+def record_paths(plan: Plan, seed: int, paths: U64, recorder: Recorder) -> tuple[Defaults, History]:
+    """Every default of the given paths, and their history."""
+    defaults, demand, months = _simulate(plan, seed, paths, recorder)
+    return defaults, recorder.history(demand, months)
 
 
-def _run_gpu_loans(
-    plan: Plan, seed: int, paths: U64, demand: market.DemandPath, parties: obligors.ObligorState
-) -> list[Defaults]:
+def _simulate(
+    plan: Plan, seed: int, paths: U64, recorder: Recorder | None
+) -> tuple[Defaults, market.DemandPath, I32]:
     """(a) market, (b) obligors, (c) deployments, (d) loans, (e) sales; after H only (a) and (e)."""
     horizon, last = int(plan.market.horizon), int(plan.market.n_months)
-    n_generations = len(plan.market.demand_beta)
+    demand = market.demand_path(plan.market, seed, paths)
+    parties = obligors.draw_obligors(plan.obligors, seed, paths, demand.factor)
     launched = market.launches(plan.market, seed, paths)
     world = market.initial_state(plan.market, len(paths))
-    state = gpu_loans.initial_loans(plan, seed, paths)
-    chains = gpu_loans.slots(plan.loans)
-    open_: list[recovery.Workout] = []
-    closed: list[Defaults] = []
-    released = np.zeros((len(paths), n_generations), dtype=np.int64)
+    book = _GpuBook(plan, seed, paths) if len(plan.loans.key) else None
+    released = np.zeros((len(paths), len(plan.market.demand_beta)), dtype=np.int64)
+    if recorder is not None:
+        recorder.launches(plan, launched)
+        recorder.prices(0, market.prices(plan.market, 0, demand.demand[0], world, launched), released)
     for t in range(1, last + 1):
-        if t > horizon and not open_:
+        if t > horizon and recorder is None and book is not None and not book.open:
             break
         world = market.next_state(plan.market, seed, paths, t, world, released)
         prices = market.prices(plan.market, t, demand.demand[t], world, launched)
@@ -92,36 +130,53 @@ def _run_gpu_loans(
             regime = demand.regimes[t]
             obligors.accumulate_hazards(plan.obligors, t, parties, regime, demand.demand[t], prices.mean_overhang)
             obligors.defaults(plan.obligors, t, parties)
-            gpu_loans.step_deployments(plan, seed, paths, t, state, parties.months, regime, prices, released)
-            defaulted, causes = gpu_loans.step_loans(plan, t, state, parties.months, prices, chains)
-            if defaulted.any():
-                open_.append(recovery.open_workouts(plan, seed, paths, t, state, defaulted, causes, prices))
-        open_, done = _sell_due(plan, t, state, open_, prices, released)
-        closed += done
-    return closed
+            if book is not None:
+                book.step(t, parties.months, regime, prices, released, recorder)
+        if book is not None:
+            book.sell(t, prices, released)
+        if recorder is not None:
+            recorder.prices(t, prices, released)
+    parts = [] if book is None else book.closed
+    parts.append(plain.plain_defaults(plan.plain, seed, paths, parties.months, demand.factor, horizon))
+    return Defaults.join(parts), demand, parties.months
 
 
-def _sell_due(
-    plan: Plan,
-    t: int,
-    state: gpu_loans.LoanState,
-    open_: list[recovery.Workout],
-    prices: market.Prices,
-    released: I64,
-) -> tuple[list[recovery.Workout], list[Defaults]]:
-    """(e) the workouts whose sale falls in month t; the others stay open."""
-    still, done = [], []
-    for workout in open_:
-        due = workout.sale_month == t
-        if not due.any():
-            still.append(workout)
-            continue
-        sold = workout.select(due)
-        recovery.sell(plan, t, state, sold, prices, released)
-        done.append(_settle(plan, sold))
-        if not due.all():
-            still.append(workout.select(~due))
-    return still, done
+class _GpuBook:
+    """The loans with deployments of a chunk of paths, and their workouts."""
+
+    def __init__(self, plan: Plan, seed: int, paths: U64) -> None:
+        self.plan, self.seed, self.paths = plan, seed, paths
+        self.state = gpu_loans.initial_loans(plan, seed, paths)
+        self.chains = gpu_loans.slots(plan.loans)
+        self.open: list[recovery.Workout] = []
+        self.closed: list[Defaults] = []
+
+    def step(
+        self, t: int, months: I32, regime: I32, prices: market.Prices, released: I64, recorder: Recorder | None
+    ) -> None:
+        """(c), (d): contracts, cash and defaults of month t."""
+        plan, seed, paths, state = self.plan, self.seed, self.paths, self.state
+        gpu_loans.step_deployments(plan, seed, paths, t, state, months, regime, prices, released)
+        defaulted, causes, cash = gpu_loans.step_loans(plan, t, state, months, prices, self.chains)
+        if recorder is not None:
+            recorder.cash(t, cash)
+        if defaulted.any():
+            self.open.append(recovery.open_workouts(plan, seed, paths, t, state, defaulted, causes, prices))
+
+    def sell(self, t: int, prices: market.Prices, released: I64) -> None:
+        """(e): the workouts whose sale falls in month t are settled; the others stay open."""
+        still = []
+        for workout in self.open:
+            due = workout.sale_month == t
+            if not due.any():
+                still.append(workout)
+                continue
+            sold = workout.select(due)
+            recovery.sell(self.plan, t, self.state, sold, prices, released)
+            self.closed.append(_settle(self.plan, sold))
+            if not due.all():
+                still.append(workout.select(~due))
+        self.open = still
 
 
 def _settle(plan: Plan, sold: recovery.Workout) -> Defaults:

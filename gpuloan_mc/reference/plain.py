@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..plan import PlainPlan
-from .arithmetic import F32, F64, I32, I64, at_score, fma
+from .arithmetic import F32, F64, I32, I64, at_score, clip, f32, fma
 from .loans import Cause
 from .philox import U64, Purpose, normal, words
 
@@ -48,5 +48,5 @@ def loss_given_default(plan: PlainPlan, seed: int, paths: U64, loan: I64, demand
         loan, row = loan[random], row[random]
         n = normal(words(seed, paths[random], Purpose.LOAN, 0, plan.key[loan])[0])
         score = fma(plan.lgd_residual[loan], n, -(plan.lgd_loading[loan] * demand_factor[random]))
-        lgd[random] = at_score(plan.lgd_tables, score, row)
+        lgd[random] = clip(at_score(plan.lgd_tables, score, row), f32(0), f32(1))
     return lgd

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..plan import Plan
-from .arithmetic import F32, I32, I64, Bool, at_score, exp, f32, fma
+from .arithmetic import F32, I32, I64, Bool, at_score, clip, exp, f32, fma
 from .loans import LoanState, monthly_rates, release
 from .market import Prices
 from .philox import U64, Purpose, event_word, normal, words
@@ -57,7 +57,7 @@ def open_workouts(
     w = words(seed, paths[p], Purpose.LOAN, 0, plan.loans.key[loan])
     stepped_in = event_word(w[1]) < plan.recovery.step_in
     lag = np.ceil(at_score(plan.recovery.lag_table, normal(w[2]))).astype(np.int32)
-    haircut = at_score(plan.recovery.haircut_table, normal(w[3]))
+    haircut = clip(at_score(plan.recovery.haircut_table, normal(w[3])), f32(0), f32(1))
     balance = state.balance[p, loan]
     ead = fma(balance, monthly_rates(plan, t)[loan], balance)
     d, exists = members(plan, loan)
@@ -65,7 +65,7 @@ def open_workouts(
     rest = ead - state.reserve[p, loan]
     for j in range(d.shape[1]):
         rest = rest - kept_value(plan, t, state, prices, p, d[:, j], kept[:, j], haircut)
-        rest = rest - claim_value(plan, t, state, p, d[:, j], exists[:, j])
+        rest = after_claim(plan, t, state, p, d[:, j], exists[:, j], rest)
     state.alive[p, loan] = False
     row, slot = np.nonzero(exists)
     state.let[p[row], d[row, slot]] = False
@@ -110,10 +110,11 @@ def kept_value(plan: Plan, t: int, state: LoanState, prices: Prices, p: I64, d: 
     return np.where(kept, fma(recovery.performance, contract, chips), f32(0))
 
 
-def claim_value(plan: Plan, t: int, state: LoanState, p: I64, d: I64, exists: Bool) -> F32:
-    """(6.2) claim on a defaulted tenant to the old end of its contract, whether or not the lender steps in."""
+def after_claim(plan: Plan, t: int, state: LoanState, p: I64, d: I64, exists: Bool, rest: F32) -> F32:
+    """(6.2) less the claim on a defaulted tenant to the old end of its contract, whether or not the lender steps in."""
     contract, _ = contract_value(plan, t, state, p, d)
-    return np.where(exists & state.claim[p, d], plan.deployments.claim_recovery[d] * contract, f32(0))
+    share = np.where(exists & state.claim[p, d], plan.deployments.claim_recovery[d], f32(0))
+    return fma(-share, contract, rest)
 
 
 def sell(plan: Plan, t: int, state: LoanState, due: Workout, prices: Prices, released: I64) -> None:
@@ -137,5 +138,5 @@ def sell(plan: Plan, t: int, state: LoanState, due: Workout, prices: Prices, rel
 
 def loss(plan: Plan, due: Workout) -> F32:
     """(6.4) the lender's loss as a fraction of the commitment, dated τ."""
-    discounted = plan.recovery.lender_discount[due.lag] * due.proceeds
-    return plan.loans.kept_share[due.loan] * np.maximum(due.rest - discounted, f32(0))
+    rest = fma(-plan.recovery.lender_discount[due.lag], due.proceeds, due.rest)
+    return plan.loans.kept_share[due.loan] * np.maximum(rest, f32(0))

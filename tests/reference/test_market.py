@@ -5,8 +5,8 @@ import pytest
 
 from gpuloan_mc import closed_form
 from gpuloan_mc.planning import build_market
+from gpuloan_mc.prices import simulate_prices
 from gpuloan_mc.reference import market as reference
-from gpuloan_mc.simulation import simulate_prices
 
 N = 40_000
 FLAT_DEMAND = {"mean_reversion": 2.0, "volatility": 0.2, "initial": 0.4}

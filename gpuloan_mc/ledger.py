@@ -1,0 +1,63 @@
+"""What a run has found so far: path tables added up as chunks arrive, in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .digest import LossDigest
+from .engines.base import PathTable
+from .plan import CAUSES, Plan
+from .reference.arithmetic import F32, I64
+from .risk import Moments
+from .totals import N_DIGITS, Totals, carry
+
+PRICE_PATHS = 10_000  # paths whose prices are kept
+
+
+class Ledger:
+    """Losses of every path, and the totals of all columns.
+
+    Attributes:
+        losses, discounted_losses: (n_paths,) cents; defaults: (n_paths,).
+        defaulted_balance: its moments; largest_loss: the largest single loss of any path, cents.
+        by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
+        prices: (min(n_paths, PRICE_PATHS), H + 1, 2, G) contract and spot; G may be 0.
+    """
+
+    def __init__(self, plan: Plan, n_paths: int) -> None:
+        self.done = 0
+        self.losses, self.discounted_losses = (np.zeros(n_paths, dtype=np.int64) for _ in range(2))
+        self.defaults = np.zeros(n_paths, dtype=np.int32)
+        self.defaulted_balance = Moments(0, 0, 0)
+        self.largest_loss = 0
+        self.digest = LossDigest()
+        self.by_loan, self.by_group = Totals.zeros(plan.n_loans), Totals.zeros(plan.n_groups)
+        self.loan_cause_defaults: I64 = np.zeros((plan.n_loans, len(CAUSES)), dtype=np.int64)
+        self.loan_cause_loss: I64 = np.zeros((N_DIGITS, plan.n_loans, len(CAUSES)), dtype=np.int64)
+        shape = (min(n_paths, PRICE_PATHS), int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
+        self.prices: F32 = np.zeros(shape, dtype=np.float32)
+
+    def freeze(self) -> None:
+        """Make every array read-only: what a result holds can't be changed."""
+        columns = [self.losses, self.discounted_losses, self.loan_cause_defaults, self.loan_cause_loss]
+        for array in (*columns, *self.by_loan.arrays(), *self.by_group.arrays()):
+            array.setflags(write=False)
+        self.defaults.setflags(write=False)
+        self.prices.setflags(write=False)
+
+    def add(self, table: PathTable) -> None:
+        """Take the paths of a table."""
+        rows = slice(table.first_path, table.first_path + len(table.loss))
+        self.losses[rows], self.discounted_losses[rows] = table.loss, table.discounted_loss
+        self.defaults[rows] = table.defaults
+        self.defaulted_balance += Moments.of(table.defaulted_balance)
+        self.largest_loss = max(self.largest_loss, int(table.largest_loss.max()))
+        self.digest.add(table.first_path, table.loss)
+        self.by_loan += table.by_loan
+        self.by_group += table.by_group
+        self.loan_cause_defaults += table.loan_cause_defaults
+        self.loan_cause_loss += table.loan_cause_loss
+        carry(self.loan_cause_loss)
+        if table.prices is not None:
+            self.prices[rows] = table.prices
+        self.done += len(table.loss)

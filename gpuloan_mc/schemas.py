@@ -1,0 +1,326 @@
+"""Every file of a run folder, column by column: what writers cast to, and what docs/schema.md is written from."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import plan as plan_module
+from .plan import CAUSES, Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+Kind = Literal["int64", "int32", "float64", "string", "decimal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column. A name with <gpu> or <column> in it stands for one column each."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileSchema:
+    """A Parquet file of a run folder."""
+
+    what: str
+    fields: tuple[Field, ...]
+
+    @property
+    def fixed(self) -> tuple[Field, ...]:
+        """The columns whose names are known."""
+        return tuple(f for f in self.fields if "<" not in f.name)
+
+    def field_of(self, column: str) -> Field:
+        """The field that a column of this file belongs to: its own, else the first pattern that fits.
+
+        Raises:
+            KeyError: none does.
+        """
+        for field in self.fields:
+            pattern = re.sub("<[a-z]+>", ".*", re.escape(field.name).replace(r"\<", "<").replace(r"\>", ">"))
+            if re.fullmatch(pattern, column, re.DOTALL):
+                return field
+        raise KeyError(column)
+
+
+def _f(name: str, kind: Kind, meaning: str) -> Field:
+    return Field(name, kind, meaning)
+
+
+_LOSS = (
+    _f("ead_cents", "decimal", "Σ exposure at default over paths"),
+    _f("lgd", "float64", "loss given default: Σ loss / Σ exposure; missing without a default"),
+    _f("lgd_se", "float64", "its standard error (ratio of means); missing below two defaults"),
+    _f("loss_cents", "decimal", "Σ loss over paths; over all rows it is the sum of paths.parquet's loss_cents"),
+    _f("expected_loss_usd", "float64", "mean loss of a path"),
+    _f("expected_loss_se_usd", "float64", "its standard error"),
+)
+
+PRICE_POINTS = (0.05, 0.25, 0.50, 0.75, 0.95)
+
+
+def price_columns(gpu: str) -> list[str]:
+    """The price columns of a generation in timeline.parquet."""
+    return [f"{kind}_{gpu}_p{round(100 * p):02}" for kind in ("contract", "spot") for p in PRICE_POINTS]
+
+
+_POINTS_TEXT = "of the paths' {} price of a chip's hour, dollars; first `price_paths` paths"
+
+FILES: dict[str, FileSchema] = {
+    "paths.parquet": FileSchema(
+        "A row a path, in path order.",
+        (
+            _f("path", "int64", "number, from 0"),
+            _f("loss_cents", "int64", "loss, undiscounted"),
+            _f("discounted_loss_cents", "int64", "discounted from the default months on the base curve"),
+            _f("defaulted_balance_cents", "int64", "Σ exposure at default"),
+            _f("largest_loss_cents", "int64", "largest loss of one loan"),
+            _f("defaults", "int32", "loans in default"),
+        ),
+    ),
+    "loans.parquet": FileSchema(
+        "A row a loan, by id.",
+        (
+            _f("loan_id", "string", "the tape's"),
+            _f("borrower_id", "string", "the tape's"),
+            _f("balance_usd", "float64", "drawn at month 0"),
+            _f("commitment_usd", "float64", "drawn and undrawn at month 0"),
+            _f("defaults", "int64", "paths in which the loan defaults by the horizon"),
+            _f("pd", "float64", "their share"),
+            _f("pd_se", "float64", "its standard error"),
+            _f("mean_ead_usd", "float64", "mean exposure of the defaults; missing without one"),
+            *_LOSS,
+            *(_f(f"defaults_{cause}", "int64", f"defaults by the cause {cause}") for cause in CAUSES),
+            *(_f(f"loss_cents_{cause}", "decimal", f"Σ loss of the defaults by the cause {cause}") for cause in CAUSES),
+            _f("segment_<column>", "string", "the loan's value in a column of the user's own"),
+        ),
+    ),
+    "timeline.parquet": FileSchema(
+        "A row a month, from month 1 to the horizon. Price points of the first `price_paths` paths stand between the "
+        "points 0.5 percentage points lower and higher with 95 % confidence at 10,000 paths (1 at the middle).",
+        (
+            _f("month", "int64", "from the start date"),
+            _f("defaults", "int64", "Σ defaults of the month over paths"),
+            _f("default_rate", "float64", "share of the loans that default in the month, mean over paths"),
+            _f("default_rate_se", "float64", "its standard error"),
+            *_LOSS,
+            *(_f(f"defaults_{cause}", "int64", f"defaults by the cause {cause}") for cause in CAUSES),
+            *(_f(f"loss_cents_{cause}", "decimal", f"Σ loss of the defaults by the cause {cause}") for cause in CAUSES),
+            _f("price_paths", "int64", "paths behind the price points: the run's first, at most 10,000"),
+            *(
+                _f(f"{kind}_<gpu>_p{round(100 * p):02}", "float64", f"{p:.0%} point {_POINTS_TEXT.format(kind)}")
+                for kind in ("contract", "spot")
+                for p in PRICE_POINTS
+            ),
+        ),
+    ),
+    "segments.parquet": FileSchema(
+        "A row a value of each column of the user's own on the loan tape; within a column the rows add up to the book.",
+        (
+            _f("column", "string", "name of the column"),
+            _f("value", "string", "its value; blank cells are one value"),
+            _f("loans", "int64", "loans with it"),
+            _f("balance_usd", "float64", "drawn at month 0"),
+            _f("commitment_usd", "float64", "drawn and undrawn at month 0"),
+            _f("defaults", "int64", "Σ defaults over paths"),
+            _f("default_rate", "float64", "share of the loans that default by the horizon, mean over paths"),
+            _f("default_rate_se", "float64", "its standard error"),
+            *_LOSS,
+        ),
+    ),
+    "loss_distribution.parquet": FileSchema(
+        "A row a level: the loss that is exceeded with probability 1 - level at most.",
+        (
+            _f("level", "float64", "probability"),
+            _f("value_at_risk_cents", "int64", "lower quantile of the loss"),
+            _f("low_cents", "int64", "lower bound of its 95 % interval; missing where the paths are too few"),
+            _f("high_cents", "int64", "upper bound"),
+            _f("expected_shortfall_usd", "float64", "mean of the worst 1 - level (Acerbi and Tasche 2002)"),
+            _f("expected_shortfall_se_usd", "float64", "its standard error; missing where one path makes the tail"),
+            _f("tail_paths", "int64", "paths that the shortfall averages"),
+        ),
+    ),
+}
+
+MANIFEST_KEYS: dict[str, str] = {
+    "schema_version": "version of this page",
+    "complete": "true once every file of the run is there",
+    "version": "of gpuloan_mc",
+    "rng_scheme": "how draws are made; runs of different schemes differ in every path",
+    "seed": "of the run",
+    "n_paths": "paths of the run",
+    "horizon_months": "defaults count in months 1 to this one",
+    "engine": "that computed the losses",
+    "engine_reason": "why that one",
+    "digest": "of the losses: sha256 of the sha256s of blocks of 65,536 losses (int64 cents, little-endian, path order)",
+    "plan_digest": "sha256 of the plan's arrays",
+    "market_digest": "sha256 of the market as canonical JSON",
+    "inputs": "by tape: file, sha256 of its bytes (null: not from a file), rows",
+    "money": "balance, undrawn and commitment of the loans, cents",
+    "timings": "seconds by stage",
+    "packages": "versions",
+    "python": "version",
+    "host": "system, machine, processor, cores; null with --no-host",
+    "files": "by file: bytes and sha256",
+}
+
+
+SUMMARY_KEYS: dict[str, str] = {
+    "version": "of gpuloan_mc",
+    "n_paths": "paths",
+    "seed": "of the run",
+    "engine": "that computed the losses",
+    "engine_reason": "why that one",
+    "seconds": "the engine's own time",
+    "timings": "seconds by stage",
+    "loan_steps_per_second": "loans × months × paths a second",
+    "digest": "of the losses",
+    "plan_digest": "of the plan",
+    "n_loans": "loans",
+    "horizon_months": "defaults count in months 1 to this one",
+    "balance": "drawn at month 0",
+    "commitment": "drawn and undrawn at month 0",
+    "expected_loss": "mean loss of a path, undiscounted",
+    "expected_loss_se": "its standard error",
+    "expected_discounted_loss": "mean loss, discounted from the default months on the base curve",
+    "expected_discounted_loss_se": "its standard error",
+    "loss_std": "standard deviation of the loss",
+    "loss_std_se": "its standard error",
+    "probability_of_loss": "share of paths with any loss",
+    "probability_of_loss_ci": "its 95 % interval (Wilson)",
+    "value_at_risk": "by level: lower quantile of the loss",
+    "value_at_risk_ci": "by level: its distribution-free 95 % interval; null where the paths are too few for a bound",
+    "expected_shortfall": "by level: mean of the worst 1 - level (Acerbi and Tasche 2002)",
+    "expected_shortfall_se": "by level: its standard error; null where one path makes the tail",
+    "tail_paths": "by level: paths that the shortfall averages; below 50, distrust it and its error",
+    "largest_path_loss": "largest loss of a path",
+    "largest_loan_loss": "largest loss of one loan in a path",
+    "defaulted_balance": "mean of a path's exposure at default",
+    "defaulted_balance_se": "its standard error",
+    "expected_defaults": "mean number of loans that default by the horizon",
+    "expected_defaults_se": "its standard error",
+    "default_rate": "mean share of the loans that default by the horizon",
+    "default_rate_se": "its standard error",
+    "expected_loss_by_year": "by year of default",
+    "expected_loss_by_year_se": "their standard errors",
+    "expected_loss_by_cause": "by cause of default",
+    "expected_loss_by_cause_se": "their standard errors",
+}
+
+
+def arrow_table(file: str, frame: pd.DataFrame) -> pa.Table:
+    """A frame as the Arrow table that the file's schema asks for.
+
+    Raises:
+        KeyError: the frame lacks a column, or has one that the schema does not know.
+    """
+    import pyarrow as pa
+
+    schema = FILES[file]
+    missing = [f.name for f in schema.fixed if f.name not in frame.columns]
+    if missing:
+        raise KeyError(f"{file} lacks {', '.join(missing)}")
+    arrays = {name: _array(schema.field_of(name).kind, frame[name]) for name in map(str, frame.columns)}
+    table = pa.table(arrays)
+    return table.replace_schema_metadata({"gpuloan_mc": file, "schema_version": str(SCHEMA_VERSION)})
+
+
+def _array(kind: Kind, values: Any) -> Any:
+    import pyarrow as pa
+
+    if kind == "decimal":
+        return pa.array([int(v) for v in values], type=pa.decimal128(38, 0))
+    if kind == "string":
+        return pa.array([str(v) for v in values], type=pa.string())
+    return pa.array(values, type=getattr(pa, kind)(), from_pandas=True)
+
+
+# --- docs/schema.md ---------------------------------------------------------------------------------------------------
+
+_HEAD = """# Files of a run
+
+Written from `gpuloan_mc/schemas.py`; a test keeps it so. Schema version {version}: a column is added under the same
+version, none is renamed, retyped or removed without a new one. Parquet files carry the version in their metadata.
+`decimal` is decimal128(38, 0): whole cents that may outgrow 64 bits when summed over paths. Money is US dollars or, where
+the name says so, cents. `missing` is null.
+
+A run folder is written by `gpuloan-mc run BOOK --out DIR`. No file in it is ever half-written; `manifest.json` says
+`"complete": true` once all are there. With R the run's folder, one line reads a table:
+
+<!-- read -->
+```python
+pandas.read_parquet(f"{{R}}/loans.parquet").nlargest(5, "expected_loss_usd")
+polars.read_parquet(f"{{R}}/segments.parquet").sort("expected_loss_usd")
+duckdb.sql(f"select month, sum(loss_cents) / 100 from '{{R}}/timeline.parquet' group by month order by month")
+```
+"""
+
+
+def schema_page() -> str:
+    """docs/schema.md."""
+    parts = [_HEAD.format(version=SCHEMA_VERSION)]
+    for file, schema in FILES.items():
+        parts.append(_table(file, schema.what, "column", [(f.name, f.kind, f.meaning) for f in schema.fields]))
+    parts.append(_table("manifest.json", "What ran, on what, and what came out.", "key", _plain(MANIFEST_KEYS)))
+    parts.append(_table("summary.json", "What `run --json` prints. Money in dollars.", "key", _plain(SUMMARY_KEYS)))
+    parts.append(_INPUTS)
+    rows = [(f"{name}", kind, text) for name, kind, text in plan_fields()]
+    parts.append(_table("inputs/plan.npz", "The plan: what an engine sees, NumPy arrays.", "array", rows))
+    return "\n".join(parts)
+
+
+_INPUTS = """## inputs/
+
+The book as it was read: `loans.parquet`, `deployments.parquet`, `obligors.parquet`, `schedules.parquet` with the columns
+of [columns.md](columns.md), defaults filled in, rows by id, and `market.toml`. It is a book: `gpuloan-mc run DIR/inputs`
+gives the same digests.
+"""
+
+
+def _plain(keys: dict[str, str]) -> list[tuple[str, str, str]]:
+    return [(name, "", text) for name, text in keys.items()]
+
+
+def _table(name: str, what: str, first: str, rows: list[tuple[str, str, str]]) -> str:
+    typed = any(kind for _, kind, _ in rows)
+    lines = [f"## {name}", "", what, ""]
+    lines += [f"| {first} | type | meaning |", "|---|---|---|"] if typed else [f"| {first} | meaning |", "|---|---|"]
+    lines += [f"| `{n}` | {k} | {m} |" if typed else f"| `{n}` | {m} |" for n, k, m in rows]
+    return "\n".join([*lines, ""])
+
+
+def plan_fields() -> list[tuple[str, str, str]]:
+    """(array, type, the comment beside it) of every array of a plan, read from the source of `plan.py`."""
+    rows = []
+    for part in dataclasses.fields(Plan):
+        kind = str(part.type)
+        inner = getattr(plan_module, kind, None)
+        if not dataclasses.is_dataclass(inner):
+            rows.append((part.name, _dtype(kind), _comment(Plan, part.name)))
+            continue
+        for field in dataclasses.fields(inner):
+            rows.append((f"{part.name}.{field.name}", _dtype(str(field.type)), _comment(inner, field.name)))
+    return rows
+
+
+_DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "U64": "uint64"}
+
+
+def _dtype(annotation: str) -> str:
+    return _DTYPES.get(annotation, annotation.removeprefix("np."))
+
+
+def _comment(owner: Any, name: str) -> str:
+    found = re.search(rf"^    {name}: [^#\n]+# (.*)$", inspect.getsource(owner), re.MULTILINE)
+    return found[1].replace("|", "\\|") if found else ""
