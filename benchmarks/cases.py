@@ -153,15 +153,17 @@ def _deployments(draw: np.random.Generator, kind: Any, units: Any, horizon: int)
 # --- plain loans ------------------------------------------------------------------------------------------------------
 
 
-def pool(n_loans: int, *, own_loadings: bool, dof: float | None = None) -> tuple[Portfolio, Market]:
-    """Plain bullet loans of $1m, each to its own borrower, one factor, one month that stands for a year.
+def pool(
+    n_loans: int, *, own_loadings: bool = False, grouped: bool = True, dof: float | None = None
+) -> tuple[Portfolio, Market]:
+    """Plain bullet loans of $1m for a year, each to its own borrower, one factor; `dof`: a t copula.
 
     One loading: asset correlation CORRELATION. Own loadings: correlations from half to one and a half of it.
     """
     correlation = np.full(n_loans, CORRELATION)
     if own_loadings:
         correlation = CORRELATION * (0.5 + (np.arange(n_loans) + 0.5) / n_loans)
-    dependence: dict[str, Any] = {"grouped": not own_loadings}
+    dependence: dict[str, Any] = {"grouped": grouped}
     if dof is not None:
         dependence |= {"copula": "t", "degrees_of_freedom": dof}
     market = Market.model_validate(
@@ -190,10 +192,10 @@ CASES = {
         Case("small", "the bundled book neocloud-2024", _bundled, 1024, 256),
         Case("typical", "1,024 GPU loans, 84 months", partial(gpu_book, 1024, 84), 256, 64),
         Case("large", "16,384 GPU loans, 84 months", partial(gpu_book, 16_384, 84), 128, 16),
-        Case("plain", "10,000 plain loans, one factor, a year, in groups", partial(pool, 10_000, own_loadings=False),
+        Case("plain", "10,000 plain loans, one factor, a year, in groups", partial(pool, 10_000),
              4096, 1024, True),
         Case("plain-own", "10,000 plain loans, one factor, a year, each its own loading",
-             partial(pool, 10_000, own_loadings=True), 4096, 1024, True),
+             partial(pool, 10_000, own_loadings=True, grouped=False), 4096, 1024, True),
         Case("deep", "1,000 GPU loans, 120 months", partial(gpu_book, 1000, 120), 256, 64),
     )
 }  # fmt: skip
@@ -248,13 +250,14 @@ def _counting(plan: Plan) -> Iterator[dict[str, int]]:
 
     def loans(plan: Plan, t: int, state: Any, *rest: Any) -> Any:
         before = state.alive
-        defaulted, causes = step_loans(plan, t, state, *rest)
+        stepped = step_loans(plan, t, state, *rest)
+        defaulted = stepped[0]
         repaid = before & ~state.alive
         count["live"] += int(before.sum())
         count["defaults"] += int(defaulted.sum())
         count["repayments"] += int(repaid.sum())
         count["with_event"] += int((before & (touched[0] | defaulted | repaid)).sum())
-        return defaulted, causes
+        return stepped
 
     def sales(plan: Plan, t: int, state: Any, due: Any, *rest: Any) -> Any:
         count["sales"] += len(due.loan)

@@ -25,7 +25,6 @@ from typing import Any
 HERE = Path(__file__).parent
 SEED = 7
 MAX_PATHS = 10_000_000
-LINES_OF_ERROR = 3
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite")
 
 Answer = dict[str, Any]
@@ -169,7 +168,14 @@ def simulation(book: Any, engine: str, workers: int | None, n_paths: int) -> Any
     portfolio, market = book
     known = inspect.signature(gpuloan_mc.simulate).parameters
     more = {} if workers is None or "workers" not in known else {"workers": workers}
+    if engine == "numpy":
+        more["chunk"] = reference_chunk(portfolio.n_loans)
     return gpuloan_mc.simulate(portfolio, market, n_paths=n_paths, seed=SEED, engine=engine, **more)
+
+
+def reference_chunk(n_loans: int) -> int:
+    """Paths at a time of the reference engine: its float64 arrays of loans about 2 MiB."""
+    return max(16, 2**18 // n_loans)
 
 
 def figures(result: Any) -> Answer:
@@ -221,12 +227,10 @@ def engine(
     """Times of an engine on a case. The first run warms up and compiles; the reference is timed in whole chunks."""
     import cases
 
-    from gpuloan_mc.engines.numpy_reference import paths_at_once
-
     book = cases.CASES[case].book()
     first = simulation(book, engine, threads, start)
     last = [first]
-    chunk = paths_at_once(first.plan) if engine == "numpy" else 1
+    chunk = reference_chunk(first.n_loans) if engine == "numpy" else 1
 
     def run(n_paths: int) -> float:
         last[0] = simulation(book, engine, threads, n_paths)
@@ -252,6 +256,7 @@ def arrays(
     from gpuloan_mc.planning import build_plan
 
     plan = build_plan(*cases.CASES[case].book())
+    chunk = program.chunk_size(plan) * threads
     last: list[Any] = [program.run(plan, start, seed=SEED, workers=threads, method=method)]
 
     def run(n_paths: int) -> float:
@@ -259,8 +264,7 @@ def arrays(
         last[0] = program.run(plan, n_paths, seed=SEED, workers=threads, method=method)
         return time.perf_counter() - begin
 
-    chunk = program.chunk_size(plan) * threads
-    paths, times = repeated(run, start, seconds, repeats, chunk)
+    paths, times = repeated(run, max(start, chunk), seconds, repeats, chunk)
     losses, defaults = last[0].losses, last[0].defaults
     return {
         **timing(times, paths, plan.n_loans, int(plan.market.horizon), live_share),

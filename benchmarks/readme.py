@@ -19,8 +19,8 @@ python benchmarks/run.py --readme    # this page again, from results/
 ```
 
 An engine is timed only after the digest of its losses has equalled the reference engine's. The array program
-(`arrays.py`) is the same model in NumPy, as a good quant would write it; it is timed where its expected loss and number
-of defaults agree with the engine's within four standard errors. Every measurement has a process of its own. Times are
+(`arrays.py`) is the same model in NumPy, as a good quant would write it; its times are left out where its expected
+loss or number of defaults differs from the engine's by more than four standard errors. Every measurement has a process of its own. Times are
 medians of repeated runs of the engine itself, without reading the book and planning; `±` is half the range over the
 median. A loan-step is a loan in a month of the horizon, dead or alive; a live loan-month one whose loan still lives.
 Compile time is that of the first run in a process, from whatever cache there was.

@@ -149,12 +149,7 @@ def time_case(case: cases.Case, report: Report, options: argparse.Namespace) -> 
     common["live_share"] = report["rates"]["live_share"]
     for entry in report["engines"]:
         if entry["equality"] == "equal":
-            slow = entry["engine"] == REFERENCE
-            more = {"engine": entry["engine"], "threads": entry["threads"]}
-            more["start"] = 1 if slow else report["check_paths"]
-            if slow and options.quick:
-                more["repeats"] = 1
-            entry |= measure.child("engine", common | more)
+            entry |= _timed(entry, report, common, options.quick)
             _say(case.name, _name(entry["engine"], entry["threads"]), _speed(entry))
     timed = [e for e in report["engines"] if "figures" in e] + [report["reference"]]
     best = max((e["figures"] for e in timed if "figures" in e), key=lambda f: f["paths"], default=None)
@@ -168,6 +163,20 @@ def time_case(case: cases.Case, report: Report, options: argparse.Namespace) -> 
                 entry |= agreement(entry["figures"], best)
             report["arrays"].append(entry)
             _say(case.name, f"arrays {method} {threads}t", f"{_speed(entry)}  {entry.get('agreement', '')}")
+
+
+def _timed(entry: Report, report: Report, common: Report, quick: bool) -> Report:
+    """Times of an engine; in a quick run the reference's are those of its digest."""
+    if entry["engine"] != REFERENCE:
+        more = {"engine": entry["engine"], "threads": entry["threads"], "start": report["check_paths"]}
+        return measure.child("engine", common | more)
+    if not quick:
+        return measure.child("engine", common | {"engine": REFERENCE, "threads": None, "start": 1})
+    known = report["reference"]
+    speeds = measure.timing(
+        [known["seconds"]], report["check_paths"], report["loans"], report["months"], common["live_share"]
+    )
+    return {**speeds, "compile_seconds": 0.0, "peak_memory": known["peak_memory"], "figures": known["figures"]}
 
 
 def agreement(theirs: Report, ours: Report | None) -> Report:
