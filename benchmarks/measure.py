@@ -161,7 +161,7 @@ def is_there(engine: str) -> bool:
     return engine in ENGINES
 
 
-def simulation(book: Any, engine: str, workers: int | None, n_paths: int) -> Any:
+def simulation(book: Any, engine: str, workers: int | None, n_paths: int, seed: int = SEED) -> Any:
     """A run of an engine; workers None: an engine without threads."""
     import gpuloan_mc
 
@@ -170,7 +170,7 @@ def simulation(book: Any, engine: str, workers: int | None, n_paths: int) -> Any
     more = {} if workers is None or "workers" not in known else {"workers": workers}
     if engine == "numpy":
         more["chunk"] = reference_chunk(portfolio.n_loans)
-    return gpuloan_mc.simulate(portfolio, market, n_paths=n_paths, seed=SEED, engine=engine, **more)
+    return gpuloan_mc.simulate(portfolio, market, n_paths=n_paths, seed=seed, engine=engine, **more)
 
 
 def reference_chunk(n_loans: int) -> int:

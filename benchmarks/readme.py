@@ -19,11 +19,11 @@ python benchmarks/run.py --readme    # this page again, from results/
 ```
 
 An engine is timed only after the digest of its losses has equalled the reference engine's. The array program
-(`arrays.py`) is the same model in NumPy, as a good quant would write it; its times are left out where its expected
-loss or number of defaults differs from the engine's by more than four standard errors. Every measurement has a process of its own. Times are
-medians of repeated runs of the engine itself, without reading the book and planning; `±` is half the range over the
-median. A loan-step is a loan in a month of the horizon, dead or alive; a live loan-month one whose loan still lives.
-Compile time is that of the first run in a process, from whatever cache there was.
+(`arrays.py`) is the same model in NumPy, as a good quant would write it; its times are left out where its expected loss
+or number of defaults differs from the engine's by more than four standard errors. Every measurement has a process of
+its own. Times are medians of repeated runs of the engine itself, without reading the book and planning; `±` is half the
+range over the median. A loan-step is a loan in a month of the horizon, dead or alive; a live loan-month one whose loan
+still lives. Compile time is that of the first run in a process, from whatever cache there was.
 
 This page is generated from the files in `results/`; every figure in it was measured by these scripts.
 """
@@ -252,8 +252,8 @@ def _peer(p: Report, book: Report) -> list[str]:
 
 
 def _against_peers(book: Report) -> Iterator[str]:
-    ours = [p for p in book["peers"] if p.get("ours") and "median_seconds" in p]
-    theirs = [p for p in book["peers"] if not p.get("ours") and "median_seconds" in p]
+    ours = [p for p in book["peers"] if p["ours"] and "median_seconds" in p and "numpy" not in p["name"]]
+    theirs = [p for p in book["peers"] if not p["ours"] and "median_seconds" in p]
     if ours and theirs:
         fast, peer = (max(x, key=lambda p: p["loan_draws_per_second"]) for x in (ours, theirs))
         ratio = fast["loan_draws_per_second"] / peer["loan_draws_per_second"]

@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     print("\nTimes", flush=True)
     for case in chosen:
         time_case(case, report["cases"][case.name], options)
-    report["fma"] = measure.child("fma", {"threads": sorted({1, measure.cores()}), "seconds": 1, "repeats": 5})
+    bare = {"threads": sorted({1, measure.cores()}), "seconds": options.seconds / 5, "repeats": options.repeats}
+    report["fma"] = measure.child("fma", bare)
     if not options.quick and MEMORY_CASE in report["cases"]:
         report["memory"] = dict(memory(report["cases"][MEMORY_CASE], options))
     report["load_after"] = measure.load()
