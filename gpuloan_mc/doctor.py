@@ -11,7 +11,7 @@ from .inputs.books import bundled_books
 
 NEEDED = {
     "numpy": (2, 0),
-    "pandas": (2, 2),
+    "pandas": (2, 2, 3),
     "pyarrow": (18,),
     "scipy": (1, 13),
     "pydantic": (2, 9),

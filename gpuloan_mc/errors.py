@@ -58,6 +58,14 @@ class BrokenRule(ValueError):
         self.rule, self.place = rule, place
 
 
+class BrokenRules(ValueError):
+    """Several of them."""
+
+    def __init__(self, broken: Sequence[BrokenRule]) -> None:
+        super().__init__("; ".join(map(str, broken)))
+        self.broken = tuple(broken)
+
+
 class GpuLoanError(Exception):
     """An error that the user can mend; its text is the whole story."""
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .errors import BrokenRule
+from .errors import BrokenRule, BrokenRules
+from .market_links import broken_gpu_links, broken_links
 from .text import shown
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -66,6 +67,11 @@ def check_beta(mean_name: str, mean: float, sd_name: str, sd: float) -> None:
         raise BrokenRule(
             "beta", sd_name, f"{sd_name} is {sd}; with {mean_name} {mean} it must be below sqrt(mean·(1-mean))"
         )
+
+
+def _refuse(broken: list[BrokenRule]) -> None:
+    if broken:
+        raise BrokenRules(broken)
 
 
 class Table(BaseModel):
@@ -515,19 +521,10 @@ class GpuMarket(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [g.name for g in self.generations]
-        if len(set(names)) != len(names):
-            raise BrokenRule("doubled-name", "generations", "two generations have the same name")
-        for expiry in self.overhang.calendar:
-            if expiry.gpu not in names:
-                raise BrokenRule(
-                    "unknown-name",
-                    "overhang.calendar",
-                    f"overhang.calendar names gpu {expiry.gpu!r}; known are {', '.join(names)}",
-                )
+        _refuse(broken_gpu_links(self.model_dump()))
         matrix = self.generation_factors.correlation
         if matrix is not None:
-            check_correlation(matrix, len(names), "generation_factors.correlation")
+            check_correlation(matrix, len(self.generations), "generation_factors.correlation")
         return self
 
 
@@ -551,24 +548,7 @@ class Market(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        n = len(self.regimes.names)
-        names = [c.name for c in self.hazard_classes]
-        if len(set(names)) != len(names):
-            raise BrokenRule("doubled-name", "hazard_classes", "two hazard_classes have the same name")
-        for item in self.hazard_classes:
-            if item.regime_multipliers is not None and len(item.regime_multipliers) != n:
-                raise BrokenRule(
-                    "lists-differ",
-                    "hazard_classes",
-                    f"hazard class {item.name!r} has {len(item.regime_multipliers)} regime_multipliers; "
-                    f"give one for each of the {n} regimes",
-                )
-        if self.gpu is not None and len(self.gpu.contracts.renewal) != n:
-            raise BrokenRule(
-                "lists-differ",
-                "gpu.contracts.renewal",
-                f"gpu.contracts.renewal needs one probability for each of the {n} regimes",
-            )
+        _refuse(broken_links(self.model_dump()))
         return self
 
     @property

@@ -52,5 +52,6 @@ def _prices(plan: Plan, history: History) -> F32:
 
 def paths_at_once(plan: Plan) -> int:
     """Paths a chunk for which the arrays of a month fit the cache; memory does not grow beyond it."""
-    width = max(len(plan.deployments.key), len(plan.loans.key), len(plan.obligors.grouped_key) // 4, 1)
+    parties = len(plan.obligors.own_key) + len(plan.obligors.grouped_key) // 4
+    width = max(len(plan.deployments.key), len(plan.loans.key), parties, 1)
     return max(16, min(8192, _TILE // width))

@@ -9,8 +9,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import BrokenRule, InputRejected, Problem
+from ..errors import BrokenRule, BrokenRules, InputRejected, Problem
 from ..market import Market
+from ..market_links import broken_links
 from ..text import shortened, shown
 from .books import book_folder, suggest
 from .limits import MAX_TOML_BYTES
@@ -58,7 +59,11 @@ def read_market(book: str | Path) -> Market:
     try:
         return Market.model_validate(data)
     except ValidationError as error:
-        raise InputRejected([_problem(path.name, e) for e in error.errors()]) from None
+        problems = [p for e in error.errors() for p in _problems(path.name, e)]
+        # rules between tables, which are not judged while a table is wrong in itself
+        told = {p.column for p in problems}
+        problems += [_broken(path.name, b, "") for b in broken_links(data) if b.place not in told]
+        raise InputRejected(problems) from None
 
 
 _RULES = {
@@ -77,14 +82,26 @@ _RULES = {
 }
 
 
+def _problems(file: str, error: ErrorDetails) -> list[Problem]:
+    """What pydantic says at one place: one problem, or the broken rules of a table."""
+    broken = error.get("ctx", {}).get("error")
+    if isinstance(broken, BrokenRules):
+        return [_broken(file, b, toml_path(error["loc"])) for b in broken.broken]
+    if isinstance(broken, BrokenRule):
+        return [_broken(file, broken, toml_path(error["loc"]))]
+    return [_problem(file, error)]
+
+
+def _broken(file: str, broken: BrokenRule, table: str) -> Problem:
+    inside = ".".join(part for part in (table, broken.place) if part and part != WHOLE)
+    text = str(broken)
+    end = "" if text.endswith("?") else "."
+    message = f"{text}{end}" if ";" in text or ": " in text else sentence(broken.rule, text)
+    return Problem(file, message, broken.rule, None, inside or WHOLE)
+
+
 def _problem(file: str, error: ErrorDetails) -> Problem:
     place, rule = toml_path(error["loc"]), _RULES.get(error["type"], "wrong-type")
-    broken = error.get("ctx", {}).get("error")
-    if isinstance(broken, BrokenRule):
-        inside = ".".join(part for part in (place, broken.place) if part and part != WHOLE)
-        text = str(broken)
-        message = f"{text}." if ";" in text or ": " in text else sentence(broken.rule, text)
-        return Problem(file, message, broken.rule, None, inside or WHOLE)
     if rule == "unknown-key":
         near = suggest(shortened(str(error["loc"][-1])), _fields_at(error["loc"][:-1])).strip()
         return Problem(file, sentence(rule, "unknown key", near), rule, None, shortened(place, 200))

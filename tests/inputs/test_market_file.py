@@ -16,7 +16,7 @@ CASES = [
     ("volatility = 0.20", "volatility = nan", "market.toml:demand.volatility", "finite"),
     ("volatility = 0.20", "volatility = -0.2", "market.toml:demand.volatility", "found -0.2"),
     ("depth_chips = 500_000", "depth_chips = 0", "market.toml:gpu.generations[1].depth_chips", "found 0"),
-    ('name = "B200"', 'name = "H200"', "market.toml:gpu.generations", "same name"),
+    ('name = "B200"', 'name = "H200"', "market.toml:gpu.generations[4].name", "twice"),
     ('initial = "normal"', 'initial = "quiet"', "market.toml:regimes.initial", "must be one of boom, normal, glut"),
     ("means = [0.30, 0.0, -0.50]", "means = [0.30, 0.0]", "market.toml:regimes.means", "one for each of the 3"),
     ("[[0.0, 0.60, 0.20]", "[[-0.8, 0.60, 0.20]", "market.toml:regimes.transitions[1][1]", "found -0.8"),
@@ -28,7 +28,7 @@ CASES = [
      "market.toml:dependence.correlation", "positive definite"),
     ("haircut_sd = 0.10", "haircut_sd = 0.45", "market.toml:gpu.recovery.haircut_sd", "haircut_sd is 0.45"),
     ("renewal = [0.85, 0.65, 0.35]", "renewal = [0.85]", "market.toml:gpu.contracts.renewal", "each of the 3 regimes"),
-    ("calendar = []", 'calendar = [{gpu = "X", month = 3, units = 5}]', "market.toml:gpu.overhang.calendar", "known are A100"),
+    ("calendar = []", 'calendar = [{gpu = "X", month = 3, units = 5}]', "market.toml:gpu.overhang.calendar[1].gpu", "known are"),
     ("low = 0.40", "low = 0.99", "market.toml:gpu.utilisation.low", "exceeds high"),
     ("rates = [0.046]", "rates = [0.046, 0.05]", "market.toml:base_rate.rates", "one rate a month"),
     ("start_date = 2024-11-30", 'start_date = "soon"', "market.toml:start_date", "found 'soon'"),
@@ -75,3 +75,37 @@ def test_a_market_is_frozen_and_replaced_with_its_rules():
 def test_a_missing_book_suggests_a_name():
     with pytest.raises(InputRejected, match="Did you mean vasicek-100"):
         Market.read("vasicek100")
+
+
+def test_rules_between_tables_are_told_at_once_and_in_place(tmp_path):
+    """Also while a table is wrong in itself."""
+    from gpuloan_mc.inputs.books import book_folder
+
+    text = (book_folder("neocloud-2024") / "market.toml").read_text()
+    for old, new in (
+        ('initial = "normal"', 'initial = "norml"'),
+        ("renewal = [0.85, 0.65, 0.35]", "renewal = [0.85]"),
+        ("calendar = []", 'calendar = [{gpu = "H10O", month = 3, units = 5}]'),
+        ("regime_multipliers = [0.6, 1.0, 2.2]", "regime_multipliers = [0.6]"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "market.toml").write_text(text)
+    places = {
+        "regimes.initial": "normal",
+        "gpu.contracts.renewal": "each of the 3 regimes",
+        "gpu.overhang.calendar[1].gpu": "did you mean H100?",
+        "hazard_classes[4].regime_multipliers": "each of the 3 regimes",
+    }
+    with pytest.raises(InputRejected) as caught:
+        Market.read(tmp_path)
+    assert sorted(p.column for p in caught.value.problems) == sorted(places)
+    for problem in caught.value.problems:
+        assert places[problem.column] in problem.message
+    mended = text.replace('"norml"', '"normal"').replace('"H10O"', '"H100"')
+    (tmp_path / "market.toml").write_text(mended)
+    with pytest.raises(InputRejected) as caught:
+        Market.read(tmp_path)
+    assert {p.column for p in caught.value.problems} == {
+        "gpu.contracts.renewal", "hazard_classes[4].regime_multipliers"
+    }  # fmt: skip
