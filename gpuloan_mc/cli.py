@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from . import __version__
-from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError
+from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
 
 if TYPE_CHECKING:
+    from .portfolio import Portfolio
     from .prices import PricePoint, Prices
     from .result import Result
 
@@ -92,6 +94,13 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["refuse", "reject"]),
+    default="refuse",
+    show_default=True,
+    help="reject: go on without bad rows and what depends on them.",
+)
 def run(
     book: str,
     paths: int | None,
@@ -102,31 +111,80 @@ def run(
     out: str | None,
     no_host: bool,
     as_json: bool,
+    on_bad_row: Literal["refuse", "reject"],
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
-    from .portfolio import Portfolio
+    from .run_folder import prepare_run_folder
     from .simulation import simulate
 
-    portfolio = Portfolio.read(book)
-    for line in portfolio.warnings:
-        click.echo(f"warning: {line}", err=True)
-    with _progress(hidden=as_json) as progress:
-        result = simulate(
-            portfolio,
-            portfolio.market,
-            n_paths=paths,
-            seed=seed,
-            engine=engine,
-            workers=workers,
-            chunk=chunk,
-            out=out,
-            host=not no_host,
-            progress=progress,
-        )
+    folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the book has been read
+    with _problems_kept(folder):
+        portfolio = _read_book(book, on_bad_row)
+        with _progress(hidden=as_json) as progress:
+            result = simulate(
+                portfolio,
+                portfolio.market,
+                n_paths=paths,
+                seed=seed,
+                engine=engine,
+                workers=workers,
+                chunk=chunk,
+                out=out,
+                host=not no_host,
+                progress=progress,
+            )
     if as_json:
         click.echo(result.to_json())
     else:
         _print_result(book, result)
+
+
+@contextmanager
+def _problems_kept(folder: Path | None) -> Iterator[None]:
+    """Whatever the inputs are refused for is in the run folder too."""
+    from .inputs.rejected import write_rejected
+    from .run_folder import MANIFEST
+
+    try:
+        yield
+    except InputRejected as refused:
+        if folder is not None:
+            (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
+            write_rejected(folder, refused.problems)
+        raise
+
+
+def _read_book(book: str, on_bad_row: Literal["refuse", "reject"]) -> Portfolio:
+    """The portfolio; what was warned of or left out is told."""
+    from .portfolio import Portfolio
+
+    portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
+    for line in portfolio.warnings:
+        click.echo(f"warning: {line}", err=True)
+    if on_bad_row == "reject" and portfolio.reconciliation is not None:
+        for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
+            click.echo(line, err=True)
+    return portfolio
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
+def check(book: str, as_json: bool) -> None:
+    """Check BOOK and print its profile: debt, chips, contracts, ratios, parties. Nothing is simulated."""
+    from .portfolio import Portfolio
+    from .profile import Profile
+
+    portfolio = Portfolio.read(book)
+    profile = Profile.of(portfolio, portfolio.market)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(profile.to_json_dict(), indent=2, allow_nan=False))
+    else:
+        from .profile_page import page
+
+        _show(*page(book, profile))
 
 
 @cli.command()
@@ -146,6 +204,21 @@ def prices(book: str, paths: int, seed: int, as_json: bool) -> None:
         click.echo(json.dumps(points_dict(simulated), indent=2, allow_nan=False))
     else:
         _print_prices(simulated)
+
+
+@cli.command()
+@click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write schema and references as files.")
+def schema(out: str | None) -> None:
+    """Print the JSON Schema of market.toml, or write it and the column reference into DIR."""
+    import json
+
+    from .inputs.schema import market_schema, write_schema
+
+    if out is None:
+        click.echo(json.dumps(market_schema(), indent=2, ensure_ascii=False))
+        return
+    for path in write_schema(out):
+        click.echo(f"wrote {path}")
 
 
 @cli.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .text import printable
+
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_INPUT = 3
@@ -20,14 +22,40 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding about the inputs. `where` is file:row, file or file:path.in.toml; `rule` a short stable id."""
+    """One finding about the inputs; `rule` is an id of docs/input-rules.md.
 
-    where: str
+    `row` is the line of a CSV file, else the row's number from 1; None: the file as a whole. `column` is a tape's column
+    or a place in market.toml such as gpu.generations[2].name. `value` is what was found, shortened and harmless.
+    """
+
+    file: str
     message: str
     rule: str
+    row: int | None = None
+    column: str = ""
+    value: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("file", "message", "column", "value"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
+    @property
+    def where(self) -> str:
+        """file:line of a CSV file, file: row of other tapes, file:place of market.toml, or the file."""
+        if self.row is not None:
+            return f"{self.file}:{self.row}" if self.file.endswith(".csv") else f"{self.file}: row {self.row}"
+        return f"{self.file}:{self.column}" if self.column and self.file.endswith(".toml") else self.file
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message} [{self.rule}]"
+
+
+class BrokenRule(ValueError):
+    """A rule between the values of market.toml; `rule` is its id, `place` the key within the table that is at fault."""
+
+    def __init__(self, rule: str, place: str, message: str) -> None:
+        super().__init__(message)
+        self.rule, self.place = rule, place
 
 
 class GpuLoanError(Exception):
@@ -52,21 +80,20 @@ class InputRejected(GpuLoanError):
     """The book was refused; `problems` holds every finding, not just the first."""
 
     exit_code = EXIT_INPUT
-    shown_per_rule = 20
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__(self._text())
-
-    def _text(self) -> str:
-        lines: list[str] = []
-        counts: dict[str, int] = {}
-        for problem in self.problems:
-            counts[problem.rule] = counts.get(problem.rule, 0) + 1
-            if counts[problem.rule] <= self.shown_per_rule:
-                lines.append(str(problem))
-        for rule, count in counts.items():
-            if count > self.shown_per_rule:
-                lines.append(f"... and {count - self.shown_per_rule} more of [{rule}]")
         noun = "problem" if len(self.problems) == 1 else "problems"
-        return "\n".join([f"{len(self.problems)} {noun} in the inputs:", *lines])
+        super().__init__("\n".join([f"{len(self.problems)} {noun} in the inputs:", *problem_lines(self.problems)]))
+
+
+def problem_lines(problems: Sequence[Problem], shown_per_rule: int = 20) -> list[str]:
+    """The problems as lines: the first of each rule, then how many more there are."""
+    lines: list[str] = []
+    counts: dict[str, int] = {}
+    for problem in problems:
+        counts[problem.rule] = counts.get(problem.rule, 0) + 1
+        if counts[problem.rule] <= shown_per_rule:
+            lines.append(str(problem))
+    more = {rule: count - shown_per_rule for rule, count in counts.items() if count > shown_per_rule}
+    return lines + [f"... and {count} more of [{rule}]" for rule, count in more.items()]

@@ -33,11 +33,11 @@ def write_whole(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
-def empty_folder(path: Path, mark: str | None = None) -> Path:
+def empty_folder(path: Path, marks: tuple[str, ...] = ()) -> Path:
     """The folder, made if need be.
 
     Raises:
-        UsageError: it is a file, can't be made, or holds something and is not marked as ours by a file named `mark`.
+        UsageError: it is a file, can't be made, or holds something and is not marked as ours by a file named in `marks`.
     """
     try:
         if path.exists() and not path.is_dir():
@@ -46,7 +46,7 @@ def empty_folder(path: Path, mark: str | None = None) -> Path:
         empty = not any(path.iterdir())
     except OSError as error:
         raise UsageError(f"{path} can't be used: {error.strerror}; name another folder") from error
-    if not empty and not (mark is not None and (path / mark).is_file()):
+    if not empty and not any((path / mark).is_file() for mark in marks):
         raise UsageError(f"{path} is not empty; name a new folder, or empty it")
     return path
 

@@ -67,7 +67,9 @@ def _build(portfolio: Portfolio, market: Market) -> Plan:
 def _refuse_what_is_not_finite(plan: Plan) -> None:
     wrong = [name for name, array in plan.arrays() if not np.isfinite(array).all()]
     if wrong:
-        message = f"the market's numbers are too extreme: {', '.join(wrong)} would not be finite; use milder rates or terms"
+        message = (
+            f"the market's numbers are too extreme: {', '.join(wrong)} would not be finite; use milder rates or terms"
+        )
         raise InputRejected([Problem(FILE_NAME, message, "not-finite")])
 
 
@@ -374,7 +376,11 @@ def _share(loans: pd.DataFrame, column: str) -> F64:
     return np.asarray(loans[column].to_numpy(np.float64) * 100 / _commitment(loans))
 
 
-def _schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, market: Market) -> tuple[F64, F64]:
+def loan_schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, market: Market) -> tuple[F64, F64]:
+    """Opening balances and scheduled principal (n_loans, H + 1) of rows of the loan tape, of each loan's commitment.
+
+    `first_month` (n_loans,) is the month from which debt service is due (docs/model.md 5.3).
+    """
     n, horizon = len(loans), market.horizon_months
     term = loans["term_months"].to_numpy(np.int64)
     curve = tables.forward_curve(market.base_rate.months, market.base_rate.rates, int(term.max(initial=1)))
@@ -424,7 +430,7 @@ def _columns(names: Any, columns: dict[str, int]) -> I32:
 def _plain(
     loans: pd.DataFrame, portfolio: Portfolio, index: I32, keys: U64, columns: dict[str, int], market: Market
 ) -> PlainPlan:
-    opening, _ = _schedules(loans, portfolio, np.ones(len(loans), dtype=np.int64), market)
+    opening, _ = loan_schedules(loans, portfolio, np.ones(len(loans), dtype=np.int64), market)
     lgd, sd = loans["lgd"].to_numpy(np.float64), loans["lgd_sd"].to_numpy(np.float64)
     random = sd > 0
     kinds = sorted(set(zip(lgd[random], sd[random], strict=True)))
@@ -459,7 +465,7 @@ def _loans(
     by_loan = deployments.groupby("loan_id")["in_service_month"].min()
     first = np.maximum(by_loan.reindex(loans["loan_id"]).to_numpy(np.int64), 1)
     counts = deployments["loan_id"].value_counts().reindex(loans["loan_id"]).to_numpy(np.int64)
-    _, principal = _schedules(loans, portfolio, first, market)
+    _, principal = loan_schedules(loans, portfolio, first, market)
     rate, spread = loans["rate"].to_numpy(np.float64), loans["spread"].to_numpy(np.float64)
     floating = np.isnan(rate)
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputRejected
+from .errors import InputRejected, Problem
+from .inputs.arrow_tape import frame_tapes
 from .inputs.books import book_folder
 from .inputs.columns import TAPES
+from .inputs.judge import OnBadRow, judge, problems_of_cells
 from .inputs.market_file import FILE_NAME
-from .inputs.rules import Findings, check_book, convert, warnings
+from .inputs.reconcile import Reconciliation
 from .inputs.tapes import Tape, read_tapes
 from .market import Market
 
@@ -42,17 +44,31 @@ class Portfolio:
     segment_columns: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    rejected: tuple[Problem, ...] = field(default=(), repr=False)
+    reconciliation: Reconciliation | None = field(default=None, repr=False)
 
     @classmethod
-    def read(cls, book: str | Path, market: Market | None = None) -> Portfolio:
+    def read(cls, book: str | Path, market: Market | None = None, *, on_bad_row: OnBadRow = "refuse") -> Portfolio:
         """The portfolio of a book: a folder or a bundled book's name. The market defaults to the folder's own.
+
+        Args:
+            on_bad_row: refuse: any problem stops the book. reject: go on without the rows that have one and without
+                the rows that depend on them; `rejected` and `reconciliation` tell what was left out.
 
         Raises:
             InputRejected: with every problem of the tapes at once.
         """
         folder = book_folder(book)
-        own = Market.read(folder) if market is None else market
-        portfolio = cls._checked(read_tapes(folder), own)
+        tapes, problems = read_tapes(folder)
+        own = market
+        if own is None:
+            try:
+                own = Market.read(folder)
+            except InputRejected as refused:
+                problems += refused.problems
+        if own is None or problems:
+            raise InputRejected([*problems, *problems_of_cells(tapes)])
+        portfolio = cls._judged(tapes, own, on_bad_row)
         if market is None:
             sha256 = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
             portfolio = dataclasses.replace(portfolio, sources=(*portfolio.sources, (FILE_NAME, sha256)))
@@ -63,44 +79,35 @@ class Portfolio:
         cls,
         *,
         market: Market,
-        loans: pd.DataFrame,
-        obligors: pd.DataFrame,
-        deployments: pd.DataFrame | None = None,
-        schedules: pd.DataFrame | None = None,
+        loans: Any,
+        obligors: Any,
+        deployments: Any = None,
+        schedules: Any = None,
+        on_bad_row: OnBadRow = "refuse",
     ) -> Portfolio:
-        """A portfolio of pandas frames with the tapes' columns; the same rules and messages as for files.
+        """A portfolio of tables with the tapes' columns; the same rules and messages as for files.
+
+        A table is a pandas frame, or whatever offers `__arrow_c_stream__`: a Polars frame, a DuckDB relation, a
+        pyarrow table or reader. NaN is missing in pandas and no number elsewhere. The index of a pandas frame is not read.
 
         Raises:
             InputRejected: with every problem at once.
         """
-        frames = {"loans": loans, "deployments": deployments, "obligors": obligors, "schedules": schedules}
-        tapes = {k: Tape(k, k, f.reset_index(drop=True)) for k, f in frames.items() if f is not None}
-        return cls._checked(tapes, market)
+        tables = {"loans": loans, "deployments": deployments, "obligors": obligors, "schedules": schedules}
+        return cls._judged(frame_tapes(tables), market, on_bad_row)
 
     @classmethod
-    def _checked(cls, tapes: dict[str, Tape], market: Market) -> Portfolio:
-        import pandas as pd
-
-        findings = Findings()
-        factors = tuple(market.dependence.factors)
-        frames: dict[str, pd.DataFrame] = {}
-        own: list[str] = []
-        for name in TAPES:
-            tape = tapes.get(name) or Tape(
-                name, name, pd.DataFrame(columns=[c.name for c in TAPES[name]], dtype=object)
-            )
-            frames[name], extra = convert(tape, findings, factors)
-            own += extra
-        check_book(tapes, frames, market, findings)
-        if findings.problems:
-            raise InputRejected(findings.problems)
-        ordered = {name: f.sort_values(_IDS[name], ignore_index=True) for name, f in frames.items()}
+    def _judged(cls, tapes: dict[str, Tape], market: Market, on_bad_row: OnBadRow) -> Portfolio:
+        judged = judge(tapes, market, on_bad_row)
+        ordered = {name: f.sort_values(_IDS[name], ignore_index=True) for name, f in judged.frames.items()}
         return cls(
             **ordered,
             market=market,
-            segment_columns=tuple(own),
+            segment_columns=judged.own_columns,
             sources=tuple((t.file, t.sha256) for t in tapes.values() if t.sha256),
-            warnings=warnings(frames),
+            warnings=judged.warnings,
+            rejected=judged.rejected,
+            reconciliation=judged.reconciliation,
         )
 
     def replace(self, **frames: Any) -> Portfolio:

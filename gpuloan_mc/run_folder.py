@@ -19,6 +19,7 @@ from .errors import UsageError
 from .files import empty_folder, toml_text, write_whole
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
+from .inputs.rejected import REJECTED, write_rejected
 from .schemas import SCHEMA_VERSION, arrow_table
 
 if TYPE_CHECKING:
@@ -37,15 +38,24 @@ _PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
 _ROWS_AT_ONCE = 262_144
 
 
+def prepare_run_folder(folder: str | Path) -> Path:
+    """The folder, made if need be; that of an earlier run, or of one that was refused, may be used again.
+
+    Raises:
+        UsageError: it holds something that is not an earlier run, or can't be made.
+    """
+    return empty_folder(Path(folder), marks=(MANIFEST, REJECTED))
+
+
 class RunFolder:
-    """A new, empty or earlier run's folder, taken for a new run.
+    """A new, empty or earlier run's folder, or that of a book that was refused, taken for a new run.
 
     Raises:
         UsageError: it holds something that is not an earlier run, or can't be made or written.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = empty_folder(Path(folder), mark=MANIFEST)
+        self.path = prepare_run_folder(folder)
         self._write(MANIFEST, _json({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
         self._part = self.path / f".{PATHS}.part"
         self._writer: Any = None
@@ -76,6 +86,7 @@ class RunFolder:
             ("loss_distribution", result.loss_distribution),
         ):
             self._write(f"{name}.parquet", _parquet(arrow_table(f"{name}.parquet", frame)))
+        write_rejected(self.path, result.portfolio.rejected)
         self._write("summary.json", (result.to_json() + "\n").encode())
         self._write(MANIFEST, _json(self._manifest(result, market, host)))
         return self.path
@@ -136,6 +147,7 @@ class RunFolder:
             "plan_digest": result.plan_digest,
             "market_digest": market.digest,
             "inputs": _inputs(result.portfolio),
+            "reconciliation": _reconciliation(result.portfolio),
             "money": cents | {"commitment": sum(cents.values())},
             "timings": dict(result.timings),
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -155,6 +167,10 @@ def _inputs(portfolio: Portfolio) -> dict[str, Any]:
         if name in TAPES:
             found[name]["rows"] = len(getattr(portfolio, name))
     return found
+
+
+def _reconciliation(portfolio: Portfolio) -> dict[str, Any] | None:
+    return None if portfolio.reconciliation is None else portfolio.reconciliation.to_dict()
 
 
 def _host() -> dict[str, Any]:

@@ -151,6 +151,18 @@ FILES: dict[str, FileSchema] = {
             _f("tail_paths", "int64", "paths that the shortfall averages"),
         ),
     ),
+    "rejected.parquet": FileSchema(
+        "A row a problem of the inputs: rows left out with `--on-bad-row reject`, or, alone in its folder, why a book was "
+        "refused. The rules are in [input-rules.md](input-rules.md).",
+        (
+            _f("file", "string", "tape or market.toml"),
+            _f("row", "int64", "line of a CSV file, else the row's number from 1; missing: the file as a whole"),
+            _f("column", "string", "column, or place in market.toml"),
+            _f("value", "string", "what was found, shortened"),
+            _f("rule", "string", "id of the rule"),
+            _f("message", "string", "what was found and the way out"),
+        ),
+    ),
 }
 
 MANIFEST_KEYS: dict[str, str] = {
@@ -166,7 +178,8 @@ MANIFEST_KEYS: dict[str, str] = {
     "digest": "of the losses: sha256 of the sha256s of blocks of 65,536 losses (int64 cents, little-endian, path order)",
     "plan_digest": "sha256 of the plan's arrays",
     "market_digest": "sha256 of the market as canonical JSON",
-    "inputs": "by tape: file, sha256 of its bytes (null: not from a file), rows",
+    "inputs": "by tape: file, sha256 of its bytes (null: not from a file), rows accepted",
+    "reconciliation": "rows and cents that came in, were accepted and were rejected",
     "money": "balance, undrawn and commitment of the loans, cents",
     "timings": "seconds by stage",
     "packages": "versions",

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from ..errors import InputRejected, Problem
+from ..text import shortened
 
 MAX_NAMES_SHOWN = 40
 
@@ -23,14 +24,16 @@ def book_folder(book: str | Path) -> Path:
     Raises:
         InputRejected: neither exists.
     """
-    folder = Path(book)
-    if folder.is_dir():
-        return folder
+    try:
+        if Path(book).is_dir():
+            return Path(book)
+    except (OSError, ValueError) as error:
+        message = f"this is no path of a folder: {getattr(error, 'strerror', None) or error}. Check the path."
+        raise InputRejected([Problem(shortened(str(book)), message, "no-book")]) from None
     if str(book) in bundled_books():
         return _BUNDLED / str(book)
-    raise InputRejected(
-        [Problem(str(book), f"no such folder, nor a bundled book.{suggest(str(book), bundled_books())}", "no-book")]
-    )
+    found = f"no such folder, nor a bundled book.{suggest(str(book), bundled_books())}"
+    raise InputRejected([Problem(str(book), found, "no-book")])
 
 
 def suggest(found: str, known: list[str]) -> str:

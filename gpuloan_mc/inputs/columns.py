@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .limits import MAX_BALANCE_USD, MAX_CHIPS
+
 Kind = Literal["id", "text", "choice", "money", "number", "months", "count"]
 
 
@@ -36,7 +38,6 @@ def _need(
 
 
 AMORTISATIONS = ("annuity", "linear", "bullet", "schedule")
-MAX_BALANCE_USD = 1e12
 
 LOANS = (
     _need("loan_id", "id", None, None, "the loan's name; draws depend on it"),
@@ -78,7 +79,7 @@ DEPLOYMENTS = (
     _need("deployment_id", "id", None, None, "the deployment's name; draws depend on it"),
     _need("loan_id", "id", None, None, "the loan it secures"),
     _need("gpu", "text", None, None, "a generation of market.toml"),
-    _need("units", "count", 1, 2**31 - 1, "chips"),
+    _need("units", "count", 1, MAX_CHIPS, "chips"),
     _c("in_service_month", "months", 0, -600, 600, "month from which the chips earn; 0 or before: in service"),
     _c("tenant_id", "id", None, None, None, "the tenant, an obligor_id; blank: spot market"),
     _c("price_usd_per_hour", "number", None, 0, 1000, "contract price of a chip's hour; needed with a tenant"),

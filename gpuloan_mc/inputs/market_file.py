@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InputRejected, Problem
+from ..errors import BrokenRule, InputRejected, Problem
 from ..market import Market
+from ..text import shortened, shown
 from .books import book_folder, suggest
+from .limits import MAX_TOML_BYTES
+from .rules import sentence
+from .tapes import Unreadable, read_bytes
+from .toml_text import parse_toml
 
 FILE_NAME = "market.toml"
+WHOLE = "the file"
 
 
 def market_path(book: str | Path) -> Path:
@@ -22,13 +28,20 @@ def market_path(book: str | Path) -> Path:
     Raises:
         InputRejected: there is none.
     """
-    path = Path(book)
-    if path.is_file():
-        return path
+    if _is_file(Path(book)):
+        return Path(book)
     path = book_folder(book) / FILE_NAME
-    if not path.is_file():
-        raise InputRejected([Problem(str(path), "the file is missing; every book needs one", "no-market")])
+    if not os.path.lexists(path):
+        raise InputRejected([Unreadable("no-market", "the file is missing; every book needs one").problem(str(path))])
     return path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether something other than a folder is there; a pipe or a dead link is refused when it is read."""
+    try:
+        return path.suffix == ".toml" and os.path.lexists(path) and not path.is_dir()
+    except (OSError, ValueError):  # no path at all: book_folder says so
+        return False
 
 
 def read_market(book: str | Path) -> Market:
@@ -39,30 +52,47 @@ def read_market(book: str | Path) -> Market:
     """
     path = market_path(book)
     try:
-        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        problem = Problem(path.name, f"not UTF-8 text (byte {error.start}); save it as UTF-8", "toml-encoding")
-        raise InputRejected([problem]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputRejected([Problem(path.name, f"not valid TOML: {error}", "toml-syntax")]) from None
+        data = parse_toml(read_bytes(path, MAX_TOML_BYTES))
+    except Unreadable as error:
+        raise InputRejected([error.problem(path.name)]) from None
     try:
         return Market.model_validate(data)
     except ValidationError as error:
         raise InputRejected([_problem(path.name, e) for e in error.errors()]) from None
 
 
+_RULES = {
+    "missing": "missing-key",
+    "extra_forbidden": "unknown-key",
+    "finite_number": "not-finite",
+    "literal_error": "market-choice",
+    "too_short": "list-length",
+    "too_long": "list-length",
+    "greater_than": "market-range",
+    "greater_than_equal": "market-range",
+    "less_than": "market-range",
+    "less_than_equal": "market-range",
+    "string_too_short": "market-range",
+    "string_too_long": "market-range",
+}
+
+
 def _problem(file: str, error: ErrorDetails) -> Problem:
-    place = toml_path(error["loc"])
-    kind, message, found = error["type"], error["msg"], error["input"]
-    if kind == "extra_forbidden":
-        known = _fields_at(error["loc"][:-1])
-        return Problem(f"{file}:{place}", f"unknown key.{suggest(str(error['loc'][-1]), known)}", "unknown-key")
-    if kind == "missing":
-        return Problem(f"{file}:{place}", "this key is missing and has no default", "missing-key")
-    message = message.removeprefix("Value error, ")
-    if isinstance(found, (dict, list)) or kind == "value_error":
-        return Problem(f"{file}:{place}", message, "value")
-    return Problem(f"{file}:{place}", f"found {found!r}. {message}", "value")
+    place, rule = toml_path(error["loc"]), _RULES.get(error["type"], "wrong-type")
+    broken = error.get("ctx", {}).get("error")
+    if isinstance(broken, BrokenRule):
+        inside = ".".join(part for part in (place, broken.place) if part and part != WHOLE)
+        text = str(broken)
+        message = f"{text}." if ";" in text or ": " in text else sentence(broken.rule, text)
+        return Problem(file, message, broken.rule, None, inside or WHOLE)
+    if rule == "unknown-key":
+        near = suggest(shortened(str(error["loc"][-1])), _fields_at(error["loc"][:-1])).strip()
+        return Problem(file, sentence(rule, "unknown key", near), rule, None, shortened(place, 200))
+    if rule == "missing-key":
+        return Problem(file, sentence(rule, "this key is missing and has no default"), rule, None, place)
+    value = error["input"]
+    found = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else shown(value)
+    return Problem(file, sentence(rule, f"found {found}. {error['msg']}"), rule, None, place, found)
 
 
 def toml_path(loc: tuple[int | str, ...]) -> str:
@@ -70,7 +100,7 @@ def toml_path(loc: tuple[int | str, ...]) -> str:
     text = ""
     for part in loc:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".") or "the file"
+    return text.removeprefix(".") or WHOLE
 
 
 def _fields_at(loc: tuple[int | str, ...]) -> list[str]:

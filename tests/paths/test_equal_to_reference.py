@@ -132,6 +132,7 @@ def test_chip_values():
 TABLE = np.stack([np.linspace(-8, 8, 1024), np.full(1024, 1.0)]).astype(f32)
 BY_NAME: dict[str, Any] = {
     "table": lambda d: TABLE, "is_t": lambda d: i32(d.integers(0, 2)), "w": lambda d: u64(d.integers(0, 2**32)),
+    "number": lambda d: u64(d.integers(0, 10)),
     "bound": lambda d: u64(d.integers(0, 2**32)), "place": lambda d: int(d.integers(0, 4)),
     "words": lambda d: tuple(u64(x) for x in d.integers(0, 2**32, 4)), "longest": lambda d: i32(24),
     "path": lambda d: u64(d.integers(0, 2**40)), "contract_end": lambda d: i32(d.integers(0, 60)),
