@@ -78,6 +78,8 @@ class NumbaCpu:
 
         def work(memory: Struct, own: Struct) -> None:
             for first, count in blocks:  # shared: a list iterator gives each block once
+                if stop[0]:
+                    break
                 row = first - first_path
                 entry(self._book, memory, columns_struct, own, np.uint64(seed), np.uint64(first), count, row, stop)
 

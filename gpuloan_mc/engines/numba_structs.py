@@ -38,6 +38,7 @@ class Struct:
         self.schema = tuple(fields)
         self.name = type(values).__name__
         self.table = np.array(words, dtype=np.int64)
+        self.numba_type = StructType(self.name, self.schema)  # asked for at every call
 
     @property
     def address(self) -> int:
@@ -88,7 +89,7 @@ class _StructModel(models.PrimitiveModel):  # type: ignore[misc]
 
 @typeof_impl.register(Struct)
 def _typeof(value: Struct, c: Any) -> StructType:
-    return StructType(value.name, value.schema)
+    return value.numba_type
 
 
 @unbox(StructType)

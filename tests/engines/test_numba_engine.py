@@ -137,7 +137,8 @@ def test_a_home_that_cannot_be_written_gives_way_to_a_temporary_folder(monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(numba_compile.tempfile, "gettempdir", lambda: str(tmp_path))
     folder = numba_compile.cache_folder()
-    assert folder is not None and folder.parent.parent == tmp_path
+    assert folder is not None
+    assert folder.parent.parent == tmp_path
     assert folder.parent.stat().st_mode & 0o077 == 0
 
 
