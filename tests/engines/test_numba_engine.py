@@ -198,8 +198,9 @@ def test_workers_share_all_paths():
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
-def interrupted():
-    """Seconds from Ctrl-C to the end of a long run, and what it said."""
+@pytest.mark.faults
+def test_ctrl_c_stops_within_a_second_and_says_what_is_known():
+    run_json("neocloud-2024", "--paths", 10)  # warm
     process = subprocess.Popen(
         [*COMMAND, "run", "neocloud-2024", "--paths", "1000000000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=ENVIRONMENT,
@@ -208,16 +209,9 @@ def interrupted():
     start = time.perf_counter()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
+    seconds = time.perf_counter() - start
     assert process.returncode == 5
-    return time.perf_counter() - start, error
-
-
-@pytest.mark.faults
-def test_ctrl_c_stops_within_a_second_and_says_what_is_known():
-    run_json("neocloud-2024", "--paths", 10)  # warm
-    stops = [interrupted() for _ in range(3)]  # a busy machine may take its time once
-    for _, error in stops:
-        assert re.search(
-            r"stopped after [\d,]+ of 1,000,000,000 paths: expected loss [\d,]+ ± [\d,]+ dollars so far", error
-        )
-    assert min(seconds for seconds, _ in stops) < 1.5
+    assert re.search(
+        r"stopped after [\d,]+ of 1,000,000,000 paths: expected loss [\d,]+ ± [\d,]+ dollars so far", error
+    )
+    assert seconds < 1.5
