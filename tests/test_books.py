@@ -138,7 +138,7 @@ def readme_figures():
 
 
 def test_the_archetypes_default_and_lose_as_sketched_and_as_the_readme_says():
-    """Against a float64 sketch made before this code, for orientation (0.015), and the README's longer run."""
+    """Against a float64 sketch made before this code, for orientation (at most 0.03), and the README's longer run."""
     market = Market.read(BUNDLED)
     found = simulate(archetype_book(market), market, n_paths=2000, seed=1).segments("archetype").set_index("value")
     told = readme_figures()
@@ -147,5 +147,5 @@ def test_the_archetypes_default_and_lose_as_sketched_and_as_the_readme_says():
         for figure, error, sketched, said in zip(
             ("default_rate", "lgd"), ("default_rate_se", "lgd_se"), SKETCH[name], told[name], strict=True
         ):
-            assert abs(row[figure] - sketched) < 0.015 + 3 * row[error], (name, row)
+            assert abs(row[figure] - sketched) < min(0.015 + 3 * row[error], 0.03), (name, row)
             assert abs(row[figure] - said) < 4 * row[error], (name, row)
