@@ -202,8 +202,8 @@ def _totals(rows: I64) -> Totals:
 def memory(book: Any) -> Any:
     """A thread's memory for a book: it does not grow with the paths."""
     from ..paths.tally import EVENT_FIELDS
-    from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE
-    from .numba_loops import Work
+    from .numba_layout import CONTRACT_COLUMNS, PATHS_AT_ONCE, SCRATCH, TILE
+    from .numba_loops import WORKOUT_COLUMNS, Work
 
     n_months, horizon = int(book.market.n_months), int(book.market.horizon)
     n_generations, n_classes = len(book.market.demand_beta), book.hazards.hazard.shape[1]
@@ -240,7 +240,7 @@ def memory(book: Any) -> Any:
         log_hazard=of_path(n_classes, horizon + 1),
         overhang=of_path(n_generations),
         released=of_path(n_generations, dtype=i64),
-        contract=of_path(n_generations),
+        price=of_path(n_generations),
         rent=of_path(n_generations),
         spot=of_path(n_generations),
         spot_price=of_path(n_generations),
@@ -249,16 +249,11 @@ def memory(book: Any) -> Any:
         hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
         hit_next=of_path(n_active, dtype=i32),
         theta=of_path(watched),
-        contract_state=of_path(n_deployments, dtype=np.uint8),
-        contract_end=of_path(n_deployments, dtype=i32),
-        contract_rate=of_path(n_deployments),
+        contract=of_path(n_deployments, CONTRACT_COLUMNS, dtype=i32),
         due_head=of_path(horizon + 2, dtype=i32),
-        due_next=of_path(n_deployments, dtype=i32),
         tenant_lost=of_path(n_loans, dtype=np.uint8),
         sale_head=of_path(n_months + 2, dtype=i32),
-        sale_next=of_path(n_loans, dtype=i32),
-        workout=of_path(n_loans, 4, dtype=i32),
-        workout_share=of_path(n_loans, 3),
+        workout=of_path(n_loans, WORKOUT_COLUMNS, dtype=i32),
         open_sales=of_path(dtype=i64),
         living=of_path(len(book.lanes.tile_lanes), dtype=i64),
         events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),

@@ -103,12 +103,13 @@ class Lanes(NamedTuple):
 
     n_slots: np.int64  # most deployments a loan
     lane_loan: I32  # (tiles * TILE,)
-    loan_lane: I64  # (L,)
+    loan_facts: I32  # (L, FACTS) columns L_…
+    deployment_facts: I32  # (D, FACTS) columns D_…
+    contracts: I32  # (D, CONTRACT_COLUMNS) a path's contracts at month 0
     tile_lanes: I64  # (tiles,) lanes in use
     tile_capped: I32  # (tiles,) 1: a loan has an LTV cap
     template: F32  # (tiles * stride,) a thread's arena at month 0
     principal: F32  # (H + 1, tiles * TILE)
-    deployment_slot: I64  # (D,)
     run_slot: I64  # (tiles * slots + 1,) runs of lanes whose deployment has one generation
     run_first: I64
     run_end: I64
@@ -128,9 +129,18 @@ class Lanes(NamedTuple):
     tenant_deployment: I32
     parent_first: I64  # (A + 1,) loans of a party
     parent_loan: I32
-    loan_parent: I32  # (L,) active index
-    deployment_tenant: I32  # (D,) active index, -1
 
+
+# What an event reads of a loan or deployment lies in one cache line; floats by their bits. Places in the arena are those
+# of path 0: a loan's state, the let rate of a deployment. A key is two columns, low bits first.
+FACTS = 16
+L_INDEX, L_TILE, L_PLACE, L_FIRST, L_END, L_DRAW_MONTH, L_PULLED_IN, L_KEY = range(8)
+L_FLOATING, L_MARGIN, L_REFINANCE, L_KEPT_SHARE = range(9, 13)
+D_LOAN, D_START, D_IN_SERVICE, D_TENANT, D_GENERATION, D_VINTAGE, D_UNITS, D_LET_PLACE, D_KEY = range(9)
+D_HOURS, D_OPEX, D_HOURLY_OPEX, D_UNIT_SHARE, D_PRESSURE, D_CLAIM_RECOVERY = range(10, 16)
+END_OF, RATE_OF, NEXT_DUE, STATE_OF = range(4)  # columns of a contract
+CONTRACT_COLUMNS = 4
+LET, CLAIM, RELEASED = i32(1), i32(2), i32(4)  # its state
 
 # Rows of a tile in the arena: what its paths share, …
 RATE, PRINCIPAL, COST, RESERVE_MONTHS, LOCKUP, COVENANT, ALLOWED, SWEEP, FLOATING, MARGIN = range(10)
@@ -382,21 +392,21 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     mature_first, mature = _lists(loans.term, every, months)
     n_active = int((active >= 0).sum())
     tenant = np.where(let, active[np.maximum(deployments.tenant, 0)], -1) if len(active) else deployments.tenant
-    parent = active[loans.parent]
     tenant_first, tenant_deployment = _lists(tenant, np.arange(len(let)), n_active)
-    parent_first, parent_loan = _lists(parent, every, n_active)
+    parent_first, parent_loan = _lists(active[loans.parent], every, n_active)
     runs = _slot_runs(plan, slot, loan_lane, n_slots, n_tiles)
     principal = np.zeros((months, n_tiles * TILE), f32)
     principal[:, :n_loans] = loans.principal[order].T
     return Lanes(
         n_slots=np.int64(n_slots),
         lane_loan=_read_only(lane_loan),
-        loan_lane=_read_only(loan_lane),
+        loan_facts=_loan_facts(plan, loan_lane, n_slots),
+        deployment_facts=_deployment_facts(plan, loan_lane, slot, n_slots, tenant),
+        contracts=_contracts(plan),
         tile_lanes=_read_only(-(-used // LANES_APART) * LANES_APART, np.int64),
         tile_capped=_read_only(capped.reshape(n_tiles, TILE).max(axis=1, initial=0), i32),
         template=_read_only(_template(plan, slot, order, loan_lane, n_slots, n_tiles)),
         principal=_read_only(principal),
-        deployment_slot=_read_only(slot, np.int64),
         run_slot=runs[0],
         run_first=runs[1],
         run_end=runs[2],
@@ -416,9 +426,74 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
         tenant_deployment=tenant_deployment,
         parent_first=parent_first,
         parent_loan=parent_loan,
-        loan_parent=_read_only(parent, i32),
-        deployment_tenant=_read_only(tenant, i32),
     )
+
+
+def _bits(values: Any) -> Any:
+    return np.ascontiguousarray(values, f32).view(i32)
+
+
+def _place(lane: I64, row: Any, n_slots: int) -> Any:
+    """Where the arena keeps a row of a lane."""
+    return SCRATCH + lane // TILE * tile_stride(n_slots) + row * TILE + lane % TILE
+
+
+def _fact_rows(columns: dict[int, Any], keys: Any, key: int) -> I32:
+    """Columns by number, and the two halves of the keys at `key`."""
+    rows = np.zeros((len(keys), FACTS), i32)
+    for column, values in columns.items():
+        rows[:, column] = values
+    rows[:, key : key + 2] = np.ascontiguousarray(keys, "<u8").view("<i4").reshape(-1, 2)
+    return _read_only(rows)
+
+
+def _loan_facts(plan: Plan, lane: I64, n_slots: int) -> I32:
+    loans = plan.loans
+    columns = {
+        L_INDEX: loans.index,
+        L_TILE: lane // TILE,
+        L_PLACE: _place(lane, shared_rows(n_slots), n_slots),
+        L_FIRST: loans.first_deployment[:-1],
+        L_END: loans.first_deployment[1:],
+        L_DRAW_MONTH: loans.draw_month,
+        L_PULLED_IN: loans.pulled_in,
+        L_FLOATING: _bits(loans.floating),
+        L_MARGIN: _bits(loans.margin),
+        L_REFINANCE: _bits(loans.refinance_ltv),
+        L_KEPT_SHARE: _bits(loans.kept_share),
+    }
+    return _fact_rows(columns, loans.key, L_KEY)
+
+
+def _deployment_facts(plan: Plan, loan_lane: I64, slot: I64, n_slots: int, tenant: Any) -> I32:
+    deployments = plan.deployments
+    row = shared_rows(n_slots) + STATE_ROWS + slot
+    columns = {
+        D_LOAN: deployments.loan,
+        D_START: deployments.start,
+        D_IN_SERVICE: deployments.in_service,
+        D_TENANT: tenant,
+        D_GENERATION: deployments.generation,
+        D_VINTAGE: deployments.vintage,
+        D_UNITS: deployments.units,  # at most 2^31 - 1 of a generation in a book
+        D_LET_PLACE: _place(loan_lane[deployments.loan], row, n_slots),
+        D_HOURS: _bits(deployments.hours),
+        D_OPEX: _bits(deployments.opex),
+        D_HOURLY_OPEX: _bits(deployments.hourly_opex),
+        D_UNIT_SHARE: _bits(deployments.unit_share),
+        D_PRESSURE: _bits(deployments.sale_pressure),
+        D_CLAIM_RECOVERY: _bits(deployments.claim_recovery),
+    }
+    return _fact_rows(columns, deployments.key, D_KEY)
+
+
+def _contracts(plan: Plan) -> I32:
+    """A path's contracts at month 0: last month paid, bits of the rate, the next on a list, LET or nothing."""
+    deployments = plan.deployments
+    rows = np.zeros((len(deployments.key), CONTRACT_COLUMNS), i32)
+    rows[:, END_OF], rows[:, RATE_OF] = deployments.contract_end, _bits(deployments.contract_rate)
+    rows[:, STATE_OF] = np.where(deployments.tenant >= 0, LET, 0)
+    return _read_only(rows)
 
 
 def _lane_order(plan: Plan, slot: I64, n_slots: int) -> I64:

@@ -69,7 +69,7 @@ from ..paths.philox import (
     philox,
     rank,
 )
-from ..paths.primitives import fma, lowest_byte, prefetch
+from ..paths.primitives import bits_float, float_bits, fma, lowest_byte, prefetch
 from ..paths.recovery import (
     add_proceeds,
     after_claim,
@@ -89,30 +89,64 @@ from .numba_layout import (
     ALLOWED,
     BALANCE,
     BREACHES,
+    CLAIM,
     COMMITMENT,
     COST,
     COVENANT,
+    D_CLAIM_RECOVERY,
+    D_GENERATION,
+    D_HOURLY_OPEX,
+    D_HOURS,
+    D_IN_SERVICE,
+    D_KEY,
+    D_LET_PLACE,
+    D_LOAN,
+    D_OPEX,
+    D_PRESSURE,
+    D_START,
+    D_TENANT,
+    D_UNIT_SHARE,
+    D_UNITS,
+    D_VINTAGE,
     DEAD,
     END_LOAN,
+    END_OF,
     FIRST_LOAN,
     FLOATING,
     INDEX,
     KEPT_SHARE,
+    L_DRAW_MONTH,
+    L_END,
+    L_FIRST,
+    L_FLOATING,
+    L_INDEX,
+    L_KEPT_SHARE,
+    L_KEY,
+    L_MARGIN,
+    L_PLACE,
+    L_PULLED_IN,
+    L_REFINANCE,
+    L_TILE,
+    LET,
     LGD,
     LGD_TABLE,
     LOCKUP,
     MARGIN,
     MATURING,
+    NEXT_DUE,
     NOT_LET,
     OPENING,
     PARTY,
     PATHS_AT_ONCE,
     PRINCIPAL,
     RATE,
+    RATE_OF,
+    RELEASED,
     RESERVE,
     RESERVE_MONTHS,
     SCRATCH,
     SHARED_ROWS,
+    STATE_OF,
     STATE_ROWS,
     SUPPORT,
     SWEEP,
@@ -125,14 +159,13 @@ f32, i32, i64, u8, u32, u64 = np.float32, np.int32, np.int64, np.uint8, np.uint3
 
 NEVER = i32(2**30)
 NOBODY = i32(-1)
-LET, CLAIM, RELEASED = u8(1), u8(2), u8(4)
 REPAID = REPAID_BELOW
 REPAID_FLAG, BROKEN_FLAG, SHORT_FLAG = u8(1), u8(2), u8(4)
 INFINITE = f32(np.inf)
 OBLIGOR_PLACE = OBLIGOR << u64(8)
 PATHS_APART = u64(2)
-MONTH_OF, CAUSE_OF, LAG_OF, SOLD_OF = range(4)
-EAD_OF, REST_OF, HAIRCUT_OF = range(3)
+MONTH_OF, CAUSE_OF, LAG_OF, SOLD_OF, EAD_OF, REST_OF, HAIRCUT_OF, NEXT_SALE = range(8)
+WORKOUT_COLUMNS = 8
 
 # Offsets of rows in a tile. Unsigned: a signed index brings a select for negative ones, and the loop stays scalar.
 _RATE, _PRINCIPAL, _COST, _RESERVE_MONTHS, _LOCKUP, _COVENANT, _ALLOWED, _SWEEP, _FLOATING, _MARGIN = (
@@ -170,7 +203,7 @@ class Work(NamedTuple):
     log_hazard: Any  # (4, C, H + 1)
     overhang: Any  # (4, G)
     released: Any  # int64
-    contract: Any
+    price: Any  # contract price
     rent: Any
     spot: Any  # what an uncontracted chip earns an hour
     spot_price: Any
@@ -179,16 +212,11 @@ class Work(NamedTuple):
     hit_head: Any  # (4, H + 2) parties by default month, as linked lists
     hit_next: Any
     theta: Any  # (4, watched)
-    contract_state: Any  # (4, D) uint8
-    contract_end: Any
-    contract_rate: Any
+    contract: Any  # (4, D, CONTRACT_COLUMNS) int32; a rate by its bits
     due_head: Any  # (4, H + 2) deployments by the month in which their contract may end
-    due_next: Any
     tenant_lost: Any  # (4, L)
     sale_head: Any  # (4, T + 2) loans by month of sale
-    sale_next: Any
-    workout: Any  # (4, L, 4) int32
-    workout_share: Any  # (4, L, 3) float32
+    workout: Any  # (4, L, WORKOUT_COLUMNS) int32; shares by their bits
     open_sales: Any  # (4,)
     living: Any  # (4, tiles) loans alive
     events: Any  # (capacity, EVENT_FIELDS)
@@ -294,7 +322,7 @@ def draw_prices(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
         path = u64(PATHS_AT_ONCE * quad + q)
         draw_launches(market, work, seed, path)
         for g in range(n_generations):
-            work.contract[q, g] = ZERO  # X_0, for now
+            work.price[q, g] = ZERO  # X_0, for now
             work.outside[q, 0, g] = outside_log_price(
                 work.demand[q, 0], market.demand_beta[g], market.base_log_price[0, g], ZERO, ZERO
             )
@@ -320,8 +348,8 @@ def draw_prices(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
                 n = ZERO
                 for h in range(g + 1):
                     n = fma(market.generation_cholesky[g, h], work.rent[q, h], n)
-                x = decayed(work.contract[q, g], market.generation_decay, market.generation_shock[g], n)
-                work.contract[q, g] = x
+                x = decayed(work.price[q, g], market.generation_decay, market.generation_shock[g], n)
+                work.price[q, g] = x
                 theta = obsolescence(market, work, g, t)
                 work.outside[q, t, g] = outside_log_price(
                     demand, market.demand_beta[g], market.base_log_price[t, g], x, theta
@@ -641,7 +669,7 @@ def step_market(market: Any, recovery: Any, work: Any, q: int, t: int) -> None:
             market.price_floor[t, g],
         )
         contract = exp(logarithm)
-        work.contract[q, g] = contract
+        work.price[q, g] = contract
         work.rent[q, g] = yearly_rent(contract, used, market.hourly_cost[t, g], market.annuity[t, g])
         if t <= market.horizon:
             spot = spot_price(logarithm, work.premium[q, t])
@@ -656,7 +684,7 @@ def start_prices(market: Any, work: Any, q: int) -> None:
         logarithm = log_price(
             work.outside[q, 0, g], ZERO, ZERO, market.own_weight, market.overhang_impact, market.price_floor[0, g]
         )
-        work.contract[q, g] = exp(logarithm)
+        work.price[q, g] = exp(logarithm)
         work.spot_price[q, g] = spot_price(logarithm, work.premium[q, 0])
 
 
@@ -664,8 +692,8 @@ def start_prices(market: Any, work: Any, q: int) -> None:
 def keep_prices(work: Any, paths: Any, q: int, t: int) -> None:
     """Contract and spot prices of a month, where they are asked for."""
     if paths.prices.shape[0] > 0:
-        for g in range(work.contract.shape[1]):
-            paths.prices[work.row[0] + q, t, 0, g] = work.contract[q, g]
+        for g in range(work.price.shape[1]):
+            paths.prices[work.row[0] + q, t, 0, g] = work.price[q, g]
             paths.prices[work.row[0] + q, t, 1, g] = work.spot_price[q, g]
 
 
@@ -680,53 +708,64 @@ def value_of(market: Any, work: Any, q: int, t: int, vintage: Any) -> Any:
 
 
 @_loop
-def let_rate_place(lanes: Any, deployment: Any, loan: Any, q: int) -> Any:
-    """Where the arena keeps the contract rate of a deployment on path q."""
-    return state_base(lanes, lanes.loan_lane[loan] // TILE, q) + u64(
-        (STATE_ROWS + lanes.deployment_slot[deployment]) * TILE + lanes.loan_lane[loan] % TILE
-    )
+def entity(facts: Any, low: int) -> Any:
+    """The 64-bit hash of an id, kept in two columns."""
+    return (u64(facts[low]) & LOW32) | (u64(facts[low + 1]) << u64(32))
+
+
+@_loop
+def state_stride(lanes: Any) -> Any:
+    """Floats between the rows of one path and the next in a tile."""
+    return u64((STATE_ROWS + lanes.n_slots) * TILE)
+
+
+@_loop
+def set_let_rate(lanes: Any, work: Any, q: int, facts: Any, rate: Any) -> None:
+    """What a deployment's contract pays on path q, or NOT_LET."""
+    work.arena[u64(facts[D_LET_PLACE]) + u64(q) * state_stride(lanes)] = rate
 
 
 @_loop
 def end_contract(book: Any, work: Any, q: int, d: Any) -> None:
     """The contract is over and its chips come back."""
-    work.contract_state[q, d] &= ~LET
-    work.arena[let_rate_place(book.lanes, d, book.deployments.loan[d], q)] = NOT_LET
-    release(book.deployments, work, q, d)
+    work.contract[q, d, STATE_OF] &= ~LET
+    facts = book.lanes.deployment_facts[d]
+    set_let_rate(book.lanes, work, q, facts, NOT_LET)
+    release(work, q, work.contract[q, d], facts)
 
 
 @_loop
-def release(deployments: Any, work: Any, q: int, d: Any) -> None:
+def release(work: Any, q: int, contract: Any, facts: Any) -> None:
     """(2.7) chips count once a path."""
-    if not work.contract_state[q, d] & RELEASED:
-        work.contract_state[q, d] |= RELEASED
-        work.released[q, deployments.generation[d]] += deployments.units[d]
+    if not contract[STATE_OF] & RELEASED:
+        contract[STATE_OF] |= RELEASED
+        work.released[q, facts[D_GENERATION]] += facts[D_UNITS]
 
 
 @_loop
 def lose_tenant(book: Any, work: Any, q: int, d: Any) -> None:
     """(5.1) the tenant has defaulted."""
-    work.contract_state[q, d] |= CLAIM
-    work.tenant_lost[q, book.deployments.loan[d]] = u8(1)
+    work.contract[q, d, STATE_OF] |= CLAIM
+    work.tenant_lost[q, book.lanes.deployment_facts[d, D_LOAN]] = u8(1)
     end_contract(book, work, q, d)
 
 
 @_loop
 def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> None:
     """(5.1), (5.2) of month t."""
-    lanes, deployments = book.lanes, book.deployments
+    lanes, facts = book.lanes, book.lanes.deployment_facts
     party = work.hit_head[q, t]
     while party != NOBODY:
         for k in range(lanes.tenant_first[party], lanes.tenant_first[party + 1]):
             d = lanes.tenant_deployment[k]
-            if work.contract_state[q, d] & LET and deployments.start[d] <= t:
+            if work.contract[q, d, STATE_OF] & LET and facts[d, D_START] <= t:
                 lose_tenant(book, work, q, d)
         party = work.hit_next[q, party]
     for k in range(lanes.due_first[t], lanes.due_first[t + 1]):
         contract_due(book, work, seed, path, q, t, lanes.due[k])
     d = work.due_head[q, t]
     while d != NOBODY:
-        following = work.due_next[q, d]  # a renewal puts it on another list
+        following = work.contract[q, d, NEXT_DUE]  # a renewal puts it on another list
         contract_due(book, work, seed, path, q, t, d)
         d = following
 
@@ -734,25 +773,25 @@ def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int)
 @_loop
 def contract_due(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, d: Any) -> None:
     """A contract begins or may end: its tenant has fallen before, or it renews, or its chips come back."""
-    deployments, recovery = book.deployments, book.recovery
-    if not work.contract_state[q, d] & LET:
+    contract, facts, recovery = work.contract[q, d], book.lanes.deployment_facts[d], book.recovery
+    if not contract[STATE_OF] & LET:
         return
-    if work.months[q, book.lanes.deployment_tenant[d]] <= t:
+    if work.months[q, facts[D_TENANT]] <= t:
         lose_tenant(book, work, q, d)
         return
-    if work.contract_end[q, d] < t:
-        w = chosen(draw_four(seed, path, RENEWAL, u64(t), deployments.key[d]), q)
+    if contract[END_OF] < t:
+        w = chosen(draw_four(seed, path, RENEWAL, u64(t), entity(facts, D_KEY)), q)
         if event_word(w) >= recovery.renewal[work.regime[q, t]]:
             end_contract(book, work, q, d)
             return
-        price = work.contract[q, deployments.generation[d]]
+        price = work.price[q, facts[D_GENERATION]]
         rate = renewed_rate(price, recovery.renewal_keep, recovery.paid_share)
-        work.contract_rate[q, d] = rate
-        work.arena[let_rate_place(book.lanes, d, deployments.loan[d], q)] = rate
-        work.contract_end[q, d] = t - 1 + recovery.renewal_term
-    month = work.contract_end[q, d] + 1
+        contract[RATE_OF] = float_bits(rate)
+        set_let_rate(book.lanes, work, q, facts, rate)
+        contract[END_OF] = t - 1 + recovery.renewal_term
+    month = contract[END_OF] + 1
     if month <= book.market.horizon:
-        work.due_next[q, d] = work.due_head[q, month]
+        contract[NEXT_DUE] = work.due_head[q, month]
         work.due_head[q, month] = d
 
 
@@ -774,21 +813,24 @@ def state_base(lanes: Any, tile: Any, q: int) -> Any:
 
 
 @_loop
-def start_month(book: Any, work: Any, t: int) -> None:
-    """What a month's paths share: chips put in service, rates, scheduled principal, cash cost."""
-    lanes, deployments, recovery, arena = book.lanes, book.deployments, book.recovery, work.arena
+def put_in_service(book: Any, work: Any, t: int) -> None:
+    """Chips whose service begins in month t earn and cost from here on."""
+    lanes, arena = book.lanes, work.arena
     for k in range(lanes.start_first[t], lanes.start_first[t + 1]):
-        d = lanes.start[k]
-        lane = lanes.loan_lane[deployments.loan[d]]
-        row = SHARED_ROWS + lanes.deployment_slot[d]
-        base = tile_base(lanes, lane // TILE) + u64(lane % TILE)
-        arena[base + u64(row * TILE)] = deployments.hours[d]
-        arena[base + u64((row + lanes.n_slots) * TILE)] = deployments.hourly_opex[d]
-    for tile in range(lanes.tile_lanes.shape[0]):
-        base, n = tile_base(lanes, tile), lanes.tile_lanes[tile]
-        share_rates(arena, lanes.principal, base, t, u64(tile * TILE), n, recovery.base_rate[t])
-        for j in range(lanes.n_slots):
-            share_cost(arena, base, base + u64((SHARED_ROWS + lanes.n_slots + j) * TILE), n, recovery.cost_growth[t])
+        facts = lanes.deployment_facts[lanes.start[k]]
+        place = hours_place(lanes, facts)
+        arena[place] = bits_float(facts[D_HOURS])
+        arena[place + u64(lanes.n_slots * TILE)] = bits_float(facts[D_HOURLY_OPEX])
+
+
+@_loop
+def share_tile(book: Any, work: Any, t: int, tile: int) -> None:
+    """What a month's paths share of a tile: rates, scheduled principal, cash cost. While it is in the cache anyway."""
+    lanes, recovery, arena = book.lanes, book.recovery, work.arena
+    base, n = tile_base(lanes, tile), lanes.tile_lanes[tile]
+    share_rates(arena, lanes.principal, base, t, u64(tile * TILE), n, recovery.base_rate[t])
+    for j in range(lanes.n_slots):
+        share_cost(arena, base, base + u64((SHARED_ROWS + lanes.n_slots + j) * TILE), n, recovery.cost_growth[t])
 
 
 @_loop
@@ -863,10 +905,19 @@ def pay_tile(arena: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int
 
 
 @_loop
+def ask_for(arena: Any, first: Any, end: Any) -> None:
+    """Ask for floats of the arena ahead of their use, a cache line at a time."""
+    for line in range(first, end, u64(16)):
+        prefetch(arena, 0, line)
+
+
+@_loop
 def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: int) -> None:
     """A month of a tile's loans on one path, then its events."""
     lanes, arena = book.lanes, work.arena
     n, shared, state = lanes.tile_lanes[tile], tile_base(lanes, tile), state_base(lanes, tile, q)
+    if tile + 1 < lanes.tile_lanes.shape[0]:
+        ask_for(arena, state_base(lanes, tile + 1, q), state_base(lanes, tile + 1, q + 1))
     clear_revenue(arena, n)
     for j in range(lanes.n_slots):
         hours, let = shared + _HOURS + u64(j * TILE), state + _LET_RATE + u64(j * TILE)
@@ -886,7 +937,7 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
             flags &= flags - u64(1)
             loan, flag = lanes.lane_loan[tile * TILE + i], work.flags[i]
             if flag == REPAID_FLAG:
-                if book.loans.draw_month[loan] <= t:
+                if lanes.loan_facts[loan, L_DRAW_MONTH] <= t:
                     bury(lanes, work, q, loan)
             else:
                 cause = cause_of(flag == SHORT_FLAG, False, work.tenant_lost[q, loan] != u8(0))
@@ -908,31 +959,31 @@ def set_limits(book: Any, work: Any, q: int, t: int, tile: int) -> None:
 @_loop
 def collateral(book: Any, work: Any, q: int, t: int, loan: Any) -> Any:
     """(5.6) value of the loan's chips in service."""
-    loans, deployments, value = book.loans, book.deployments, ZERO
-    for d in range(loans.first_deployment[loan], loans.first_deployment[loan + 1]):
-        if deployments.start[d] <= t:
-            chip = value_of(book.market, work, q, t, deployments.vintage[d])
-            value = fma(deployments.unit_share[d], chip, value)
+    loan_facts, value = book.lanes.loan_facts[loan], ZERO
+    for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
+        facts = book.lanes.deployment_facts[d]
+        if facts[D_START] <= t:
+            chip = value_of(book.market, work, q, t, facts[D_VINTAGE])
+            value = fma(bits_float(facts[D_UNIT_SHARE]), chip, value)
     return value
 
 
 @_loop
 def bury(lanes: Any, work: Any, q: int, loan: Any) -> None:
     """The loan is repaid or has defaulted: lane loops pass over it."""
-    lane = lanes.loan_lane[loan]
-    work.arena[state_base(lanes, lane // TILE, q) + _BREACHES + u64(lane % TILE)] = DEAD
-    work.living[q, lane // TILE] -= 1
+    work.arena[lane_place(lanes, loan, q) + _BREACHES] = DEAD
+    work.living[q, lanes.loan_facts[loan, L_TILE]] -= 1
 
 
 @_loop
 def open_month(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> None:
     """Draws, loans whose service begins, parents' defaults, loans that mature, interest of those that wait."""
-    lanes, loans, arena = book.lanes, book.loans, work.arena
+    lanes, arena = book.lanes, work.arena
     for k in range(lanes.draw_first[t], lanes.draw_first[t + 1]):
         loan = lanes.draw[k]
         place = lane_place(lanes, loan, q)
         if arena[place + _BREACHES] != DEAD:
-            arena[place + _BALANCE] = arena[place + _BALANCE] + loans.undrawn[loan]
+            arena[place + _BALANCE] = arena[place + _BALANCE] + book.loans.undrawn[loan]
     for k in range(lanes.begin_first[t], lanes.begin_first[t + 1]):
         place = lane_place(lanes, lanes.begin[k], q)
         if arena[place + _BREACHES] == WAITING:
@@ -948,36 +999,47 @@ def open_month(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> No
             arena[place + _BREACHES] = MATURING
     for k in range(lanes.waiting.shape[0]):
         loan = lanes.waiting[k]
-        if loans.first_month[loan] <= t:
+        if book.loans.first_month[loan] <= t:
             break
         place = lane_place(lanes, loan, q)
         if arena[place + _BREACHES] == WAITING:
-            arena[place + _BALANCE] = exposure(arena[place + _BALANCE], rate_of(lanes, work, loan))
+            arena[place + _BALANCE] = exposure(arena[place + _BALANCE], rate_of(book, loan, t))
 
 
 @_loop
 def lane_place(lanes: Any, loan: Any, q: int) -> Any:
     """Where a path's rows of a loan begin in the arena."""
-    lane = lanes.loan_lane[loan]
-    return state_base(lanes, lane // TILE, q) + u64(lane % TILE)
+    return u64(lanes.loan_facts[loan, L_PLACE]) + u64(q) * state_stride(lanes)
 
 
 @_loop
-def rate_of(lanes: Any, work: Any, loan: Any) -> Any:
-    """Interest of this month."""
-    lane = lanes.loan_lane[loan]
-    return work.arena[tile_base(lanes, lane // TILE) + _RATE + u64(lane % TILE)]
+def shared_place(lanes: Any, loan_facts: Any) -> Any:
+    """Where the rows that a loan's paths share begin in the arena."""
+    return u64(loan_facts[L_PLACE]) - u64((SHARED_ROWS + 2 * lanes.n_slots) * TILE)
+
+
+@_loop
+def hours_place(lanes: Any, facts: Any) -> Any:
+    """Where the arena keeps a deployment's hours."""
+    return u64(facts[D_LET_PLACE]) - u64((STATE_ROWS + 2 * lanes.n_slots) * TILE)
+
+
+@_loop
+def rate_of(book: Any, loan: Any, t: int) -> Any:
+    """(5.3) interest of month t."""
+    facts = book.lanes.loan_facts[loan]
+    return monthly_rate(bits_float(facts[L_FLOATING]), book.recovery.base_rate[t], bits_float(facts[L_MARGIN]))
 
 
 @_loop
 def parent_defaults(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: Any) -> None:
     """(5.4), (5.5) support is gone; the SPV may be pulled in."""
-    place = lane_place(book.lanes, loan, q)
+    place, facts = lane_place(book.lanes, loan, q), book.lanes.loan_facts[loan]
     work.arena[place + _SUPPORT] = ZERO
     if work.arena[place + _BREACHES] == DEAD:
         return
-    w = draw(seed, path, LOAN, u64(0), book.loans.key[loan])
-    if event_word(w[0]) < book.loans.pulled_in[loan]:
+    w = draw(seed, path, LOAN, u64(0), entity(facts, L_KEY))
+    if event_word(w[0]) < facts[L_PULLED_IN]:
         default(book, work, seed, path, q, t, loan, PARENT)
 
 
@@ -994,23 +1056,18 @@ def mature(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> None:
 @_loop
 def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: Any) -> None:
     """The whole balance is due, unless a new lender takes it over."""
-    lanes, loans, deployments, arena = book.lanes, book.loans, book.deployments, work.arena
-    place = lane_place(lanes, loan, q)
-    lane = lanes.loan_lane[loan]
-    shared = tile_base(lanes, lane // TILE) + u64(lane % TILE)
+    lanes, arena, loan_facts = book.lanes, work.arena, book.lanes.loan_facts[loan]
+    place, shared = lane_place(lanes, loan, q), shared_place(lanes, loan_facts)
     balance, reserve, support = arena[place + _BALANCE], arena[place + _RESERVE], arena[place + _SUPPORT]
     revenue = ZERO
-    for d in range(loans.first_deployment[loan], loans.first_deployment[loan + 1]):
-        row = u64(lanes.deployment_slot[d] * TILE)
-        let = arena[place + _LET_RATE + row]
-        spot = work.spot[q, deployments.generation[d]]
-        revenue = add_revenue(revenue, arena[shared + _HOURS + row], let, spot)
+    for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
+        facts = lanes.deployment_facts[d]
+        let = arena[u64(facts[D_LET_PLACE]) + u64(q) * state_stride(lanes)]
+        revenue = add_revenue(revenue, arena[hours_place(lanes, facts)], let, work.spot[q, facts[D_GENERATION]])
     income = revenue - arena[shared + _COST]
-    principal = balance
-    if loans.refinance_ltv[loan] > ZERO:
-        value = collateral(book, work, q, t, loan)
-        if is_refinanced(balance, loans.refinance_ltv[loan], value):
-            principal = ZERO
+    principal, limit = balance, bits_float(loan_facts[L_REFINANCE])
+    if limit > ZERO and is_refinanced(balance, limit, collateral(book, work, q, t, loan)):
+        principal = ZERO
     service = debt_service(balance, arena[shared + _RATE], principal)
     if is_short(shortfall(service, income), reserve, support):
         cause = cause_of(True, True, work.tenant_lost[q, loan] != u8(0))
@@ -1019,7 +1076,7 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
     _, reserve, support = pay(balance, reserve, support, balance, service, income, ZERO, ONE)
     arena[place + _BALANCE], arena[place + _RESERVE], arena[place + _SUPPORT] = ZERO, reserve, support
     arena[place + _BREACHES] = ZERO
-    if loans.draw_month[loan] <= t:
+    if loan_facts[L_DRAW_MONTH] <= t:
         bury(lanes, work, q, loan)
 
 
@@ -1029,55 +1086,57 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
 @_loop
 def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: Any, cause: Any) -> None:
     """(6.1), (6.2) and the month of the sale."""
-    lanes, loans, deployments, recovery, market = book.lanes, book.loans, book.deployments, book.recovery, book.market
+    lanes, recovery, loan_facts = book.lanes, book.recovery, book.lanes.loan_facts[loan]
     place = lane_place(lanes, loan, q)
-    w = draw(seed, path, LOAN, u64(0), loans.key[loan])
+    w = draw(seed, path, LOAN, u64(0), entity(loan_facts, L_KEY))
     stepped_in = event_word(w[1]) < recovery.step_in
     lag = sale_lag(recovery.lag_table, w[2], recovery.lag_max)
     haircut = share_of_table(recovery.haircut_table, w[3])
-    ead = exposure(work.arena[place + _BALANCE], rate_of(lanes, work, loan))
+    ead = exposure(work.arena[place + _BALANCE], rate_of(book, loan, t))
     rest = ead - work.arena[place + _RESERVE]
-    sold, bit = i32(0), i32(1)
-    for d in range(loans.first_deployment[loan], loans.first_deployment[loan + 1]):
-        state = work.contract_state[q, d]
-        kept = stepped_in and state & LET and deployments.start[d] <= t
+    sold, bit, draw_month = i32(0), i32(1), loan_facts[L_DRAW_MONTH]
+    for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
+        contract, facts = work.contract[q, d], lanes.deployment_facts[d]
+        state = contract[STATE_OF]
+        kept = stepped_in and state & LET and facts[D_START] <= t
         if kept or state & CLAIM:
-            rest = after_contract(deployments, recovery, market, work, q, t, d, kept, haircut, rest)
-        lapsed = loans.draw_month[loan] > t and deployments.in_service[d] >= loans.draw_month[loan]
+            rest = after_contract(book, work, q, t, contract, facts, kept, haircut, rest)
+        lapsed = draw_month > t and facts[D_IN_SERVICE] >= draw_month
         if not kept and not lapsed:
             sold = i32(sold | bit)
         bit = i32(bit << 1)
-        work.contract_state[q, d] = state & ~LET
+        contract[STATE_OF] = state & ~LET
     bury(lanes, work, q, loan)
-    workout, share = work.workout[q, loan], work.workout_share[q, loan]
+    workout = work.workout[q, loan]
     workout[MONTH_OF], workout[CAUSE_OF], workout[LAG_OF], workout[SOLD_OF] = t, cause, lag, sold
-    share[EAD_OF], share[REST_OF], share[HAIRCUT_OF] = ead, rest, haircut
-    work.sale_next[q, loan] = work.sale_head[q, t + lag]
+    workout[EAD_OF], workout[REST_OF] = float_bits(ead), float_bits(rest)
+    workout[HAIRCUT_OF], workout[NEXT_SALE] = float_bits(haircut), work.sale_head[q, t + lag]
     work.sale_head[q, t + lag] = loan
     work.open_sales[q] += 1
 
 
 @_loop
 def after_contract(
-    deployments: Any, recovery: Any, market: Any, work: Any, q: int, t: int, d: Any, kept: Any, haircut: Any, rest: Any
+    book: Any, work: Any, q: int, t: int, contract: Any, facts: Any, kept: Any, haircut: Any, rest: Any
 ) -> Any:
     """(6.2) what is left after a kept deployment, or after the claim that its tenant's default left."""
-    left = months_left(work.contract_end[q, d], i32(t))
-    contract = contract_value(
-        deployments.hours[d],
-        work.contract_rate[q, d],
-        deployments.opex[d],
+    market, recovery = book.market, book.recovery
+    left = months_left(contract[END_OF], i32(t))
+    worth = contract_value(
+        bits_float(facts[D_HOURS]),
+        bits_float(contract[RATE_OF]),
+        bits_float(facts[D_OPEX]),
         recovery.cost_growth[t],
         recovery.opex_stress,
         recovery.contract_annuity[left],
     )
     if not kept:
-        return after_claim(rest, deployments.claim_recovery[d], contract)
-    g = deployments.generation[d]
+        return after_claim(rest, bits_float(facts[D_CLAIM_RECOVERY]), worth)
+    g = facts[D_GENERATION]
     return rest - kept_value(
-        contract,
+        worth,
         recovery.performance,
-        deployments.unit_share[d] * value_of(market, work, q, t, deployments.vintage[d]),
+        bits_float(facts[D_UNIT_SHARE]) * value_of(market, work, q, t, facts[D_VINTAGE]),
         market.annuity[t + left, g] * recovery.inverse_annuity[t, g],
         recovery.chip_discount[left],
         haircut,
@@ -1091,29 +1150,30 @@ def sell_due(book: Any, work: Any, q: int, t: int) -> None:
     loan = work.sale_head[q, t]
     while loan != NOBODY:
         sell(book, work, q, t, loan)
-        loan = work.sale_next[q, loan]
+        loan = work.workout[q, loan, NEXT_SALE]
 
 
 @_loop
 def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
     """(6.3) proceeds, (6.4) loss."""
-    loans, deployments, recovery, market = book.loans, book.deployments, book.recovery, book.market
-    workout, share = work.workout[q, loan], work.workout_share[q, loan]
-    haircut, lag, total, bit = share[HAIRCUT_OF], f32(workout[LAG_OF]), ZERO, i32(1)
-    for d in range(loans.first_deployment[loan], loans.first_deployment[loan + 1]):
+    recovery, market, workout, loan_facts = book.recovery, book.market, work.workout[q, loan], book.lanes.loan_facts[loan]
+    haircut, lag, total, bit = bits_float(workout[HAIRCUT_OF]), f32(workout[LAG_OF]), ZERO, i32(1)
+    for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
         if workout[SOLD_OF] & bit:
-            value = value_of(market, work, q, t, deployments.vintage[d])
-            depth = market.inverse_depth[t, deployments.generation[d]]
-            price = sale_price(value, haircut, deployments.sale_pressure[d], depth, recovery.sale_keep)
-            storage = recovery.storage_share * (deployments.hourly_opex[d] * recovery.cost_growth[t])
-            total = add_proceeds(total, deployments.unit_share[d], price, storage, lag)
-            release(deployments, work, q, d)
+            facts = book.lanes.deployment_facts[d]
+            value = value_of(market, work, q, t, facts[D_VINTAGE])
+            depth = market.inverse_depth[t, facts[D_GENERATION]]
+            price = sale_price(value, haircut, bits_float(facts[D_PRESSURE]), depth, recovery.sale_keep)
+            storage = recovery.storage_share * (bits_float(facts[D_HOURLY_OPEX]) * recovery.cost_growth[t])
+            total = add_proceeds(total, bits_float(facts[D_UNIT_SHARE]), price, storage, lag)
+            release(work, q, work.contract[q, d], facts)
         bit = i32(bit << 1)
     proceeds = total if total > ZERO else ZERO
-    fraction = loss(loans.kept_share[loan], share[REST_OF], recovery.lender_discount[workout[LAG_OF]], proceeds)
-    commitment = loans.commitment_cents[loan]
-    ead, lost = to_cents(commitment, share[EAD_OF]), to_cents(commitment, fraction)
-    emit(work, q, i64(loans.index[loan]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
+    rest, kept_share = bits_float(workout[REST_OF]), bits_float(loan_facts[L_KEPT_SHARE])
+    fraction = loss(kept_share, rest, recovery.lender_discount[workout[LAG_OF]], proceeds)
+    commitment = book.loans.commitment_cents[loan]
+    ead, lost = to_cents(commitment, bits_float(workout[EAD_OF])), to_cents(commitment, fraction)
+    emit(work, q, i64(loan_facts[L_INDEX]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
     work.open_sales[q] -= 1
 
 
@@ -1123,7 +1183,7 @@ def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
 @_loop
 def reset(book: Any, work: Any, low: int, high: int) -> None:
     """Month 0 of GPU loans."""
-    lanes, deployments = book.lanes, book.deployments
+    lanes = book.lanes
     work.arena[SCRATCH:] = lanes.template
     for q in range(low, high):
         work.months[q, :] = NEVER
@@ -1134,10 +1194,7 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
         work.overhang[q, :] = ZERO
         work.released[q, :] = 0
         work.open_sales[q] = 0
-        for d in range(deployments.start.shape[0]):
-            work.contract_state[q, d] = LET if deployments.tenant[d] >= 0 else u8(0)
-            work.contract_end[q, d] = deployments.contract_end[d]
-            work.contract_rate[q, d] = deployments.contract_rate[d]
+        work.contract[q] = lanes.contracts
         for tile in range(lanes.tile_lanes.shape[0]):
             work.living[q, tile] = min(TILE, deployments_end(book) - tile * TILE)
 
@@ -1157,7 +1214,7 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
             start_prices(market, work, q)
             keep_prices(work, paths, q, 0)
     for t in range(1, market.horizon + 1):
-        start_month(book, work, t)
+        put_in_service(book, work, t)
         for q in range(low, high):
             path = u64(PATHS_AT_ONCE * quad + q)
             step_market(market, book.recovery, work, q, t)
@@ -1170,6 +1227,7 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
             step_deployments(book, work, seed, path, q, t)
             open_month(book, work, seed, path, q, t)
         for tile in range(lanes.tile_lanes.shape[0]):
+            share_tile(book, work, t, tile)
             for q in range(low, high):
                 if work.living[q, tile] > 0:
                     step_tile(book, work, seed, u64(PATHS_AT_ONCE * quad + q), q, t, tile)

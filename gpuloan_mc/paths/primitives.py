@@ -73,6 +73,10 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
 @overload(prefetch)
 def _compiled_prefetch(rows: Any, row: Any, column: Any) -> Any:
     size = rows.dtype.bitwidth // 8
+    if rows.ndim == 1:
+        def flat(rows: Any, row: Any, column: Any) -> Any:
+            _prefetch(rows.ctypes.data + np.int64(column) * size)
+        return flat
 
     def body(rows: Any, row: Any, column: Any) -> Any:
         _prefetch(rows.ctypes.data + (row * rows.shape[1] + column) * size)
