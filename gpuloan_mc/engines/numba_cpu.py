@@ -133,17 +133,11 @@ def _path_columns(plan: Plan, n_paths: int, prices: bool) -> Any:
 
 def _sums(plan: Plan) -> Any:
     from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
+    from .numba_layout import aligned
 
     n_groups = plan.n_groups
     shapes = ((n_groups, GROUP_COLUMNS), (4, n_groups, 3), (4, n_groups), (4,))
-    return Sums(_aligned(plan.n_loans, LOAN_COLUMNS), *(np.zeros(shape, np.int64) for shape in shapes))
-
-
-def _aligned(n_rows: int, n_columns: int) -> I64:
-    """Zeros whose rows begin with a cache line."""
-    raw = np.zeros(n_rows * n_columns + 8, np.int64)
-    start = -(raw.ctypes.data // 8) % 8
-    return raw[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
+    return Sums(aligned((plan.n_loans, LOAN_COLUMNS), np.int64), *(np.zeros(shape, np.int64) for shape in shapes))
 
 
 def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: bool) -> PathTable:
@@ -202,7 +196,7 @@ def _totals(rows: I64) -> Totals:
 def memory(book: Any) -> Any:
     """A thread's memory for a book: it does not grow with the paths."""
     from ..paths.tally import EVENT_FIELDS
-    from .numba_layout import CONTRACT_COLUMNS, PATHS_AT_ONCE, SCRATCH, TILE
+    from .numba_layout import CONTRACT_COLUMNS, PATHS_AT_ONCE, SCRATCH, TILE, aligned
     from .numba_loops import WORKOUT_COLUMNS, Work
 
     n_months, horizon = int(book.market.n_months), int(book.market.horizon)
@@ -249,11 +243,11 @@ def memory(book: Any) -> Any:
         hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
         hit_next=of_path(n_active, dtype=i32),
         theta=of_path(watched),
-        contract=of_path(n_deployments, CONTRACT_COLUMNS, dtype=i32),
+        contract=aligned((PATHS_AT_ONCE * n_deployments, CONTRACT_COLUMNS), i32),
         due_head=of_path(horizon + 2, dtype=i32),
         tenant_lost=of_path(n_loans, dtype=np.uint8),
         sale_head=of_path(n_months + 2, dtype=i32),
-        workout=of_path(n_loans, WORKOUT_COLUMNS, dtype=i32),
+        workout=aligned((PATHS_AT_ONCE * n_loans, WORKOUT_COLUMNS), i32),
         open_sales=of_path(dtype=i64),
         living=of_path(len(book.lanes.tile_lanes), dtype=i64),
         events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),

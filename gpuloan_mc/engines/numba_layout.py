@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,8 @@ from .numba_structs import Struct
 f32, i32 = np.float32, np.int32
 
 TILE = 128  # lanes: a tile's rows of one path stay in the first-level cache
+CACHE_LINE = 64  # bytes
 LANES_APART = 16  # a tile's used lanes are a multiple: no scalar rest in its loops
-NO_LOAN = i32(-1)
 
 
 def _tuple_of(kind: Any) -> Any:
@@ -102,10 +102,10 @@ class Lanes(NamedTuple):
     """GPU loans as lanes of tiles, and lists of what happens in month t: rows first[t] … first[t + 1]."""
 
     n_slots: np.int64  # most deployments a loan
-    lane_loan: I32  # (tiles * TILE,)
+    n_loans: np.int64
     loan_facts: I32  # (L, FACTS) columns L_…
     deployment_facts: I32  # (D, FACTS) columns D_…
-    contracts: I32  # (D, CONTRACT_COLUMNS) a path's contracts at month 0
+    contracts: I32  # (D * 4, CONTRACT_COLUMNS) contracts of four paths at month 0
     tile_lanes: I64  # (tiles,) lanes in use
     tile_capped: I32  # (tiles,) 1: a loan has an LTV cap
     template: F32  # (tiles * stride,) a thread's arena at month 0
@@ -185,6 +185,7 @@ class Book(NamedTuple):
 
 def lay_out(plan: Plan) -> Book:
     """The plan as the compiled code reads it."""
+    plan = _in_lane_order(plan)
     active = _active_columns(plan)
     obligors, plain = _obligors(plan, active)
     return Book(
@@ -217,6 +218,14 @@ def _groups(plan: Plan) -> Groups:
         segment_start=_read_only([start[f"segment_{i}"] for i in range(len(plan.segments))], np.int64),
         segment_code=_read_only(plan.segments, i32),
     )
+
+
+def aligned(shape: tuple[int, int], dtype: Any) -> Any:
+    """Zeros whose rows begin with a cache line, where a row fills lines."""
+    n_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 def _read_only(array: Any, dtype: Any = None) -> Any:
@@ -363,21 +372,47 @@ def _tiles(phase_first: I64) -> tuple[I64, I64]:
 # --- GPU loans --------------------------------------------------------------------------------------------------------
 
 
+def _in_lane_order(plan: Plan) -> Plan:
+    """GPU loans by LTV cap, the generations of their deployments, then term: long runs, and tiles that end together.
+
+    What happens to a month's loans then happens in the order of memory. Draws go by keys, sums by `index`: nothing moves.
+    """
+    loans, deployments = plan.loans, plan.deployments
+    slot, n_slots = _slots(plan)
+    generation = np.full((n_slots, len(loans.key)), -1, np.int64)
+    generation[slot, deployments.loan] = deployments.generation
+    keys: Sequence[Any] = [loans.term, *generation[::-1], loans.ltv_cap > 0]
+    order = np.asarray(np.lexsort(keys))
+    lane = np.empty(len(order), np.int64)
+    lane[order] = np.arange(len(order))
+    of_deployment = np.argsort(lane[deployments.loan], kind="stable")
+    first = np.zeros(len(order) + 1, i32)
+    np.cumsum(np.diff(loans.first_deployment)[order], out=first[1:])
+    moved = {f.name: getattr(deployments, f.name)[of_deployment] for f in fields(deployments)}
+    moved["loan"] = lane[moved["loan"]].astype(i32)
+    sorted_loans = {f.name: getattr(loans, f.name)[order] for f in fields(loans) if f.name != "first_deployment"}
+    return replace(
+        plan,
+        loans=LoanPlan(**sorted_loans, first_deployment=first),
+        deployments=DeploymentPlan(**moved),
+    )
+
+
+def _slots(plan: Plan) -> tuple[I64, int]:
+    """Place of each deployment among its loan's, and the most deployments a loan."""
+    first = plan.loans.first_deployment.astype(np.int64)
+    slot = np.arange(len(plan.deployments.key)) - first[:-1][plan.deployments.loan]
+    return slot, max(int(np.diff(first).max(initial=0)), 1)
+
+
 def _lanes(plan: Plan, active: I64) -> Lanes:
     loans, deployments, horizon = plan.loans, plan.deployments, int(plan.market.horizon)
     n_loans = len(loans.key)
-    counts = np.diff(loans.first_deployment)
-    n_slots = max(int(counts.max(initial=0)), 1)
-    slot = np.arange(len(deployments.key)) - loans.first_deployment[:-1].astype(np.int64)[deployments.loan]
-    order = _lane_order(plan, slot, n_slots)
+    slot, n_slots = _slots(plan)
     n_tiles = -(-n_loans // TILE)
-    lane_loan = np.full(n_tiles * TILE, NO_LOAN, i32)
-    lane_loan[:n_loans] = order
-    loan_lane = np.empty(n_loans, np.int64)
-    loan_lane[order] = np.arange(n_loans)
     used = np.minimum(n_loans - TILE * np.arange(n_tiles), TILE)
     capped = np.zeros(n_tiles * TILE, i32)
-    capped[:n_loans] = loans.ltv_cap[order] > 0
+    capped[:n_loans] = loans.ltv_cap > 0
     let = deployments.tenant >= 0
     due = np.where(deployments.start > 1, deployments.start, np.maximum(deployments.contract_end + 1, 1))
     months = horizon + 1
@@ -394,18 +429,18 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     tenant = np.where(let, active[np.maximum(deployments.tenant, 0)], -1) if len(active) else deployments.tenant
     tenant_first, tenant_deployment = _lists(tenant, np.arange(len(let)), n_active)
     parent_first, parent_loan = _lists(active[loans.parent], every, n_active)
-    runs = _slot_runs(plan, slot, loan_lane, n_slots, n_tiles)
+    runs = _slot_runs(plan, slot, n_slots, n_tiles)
     principal = np.zeros((months, n_tiles * TILE), f32)
-    principal[:, :n_loans] = loans.principal[order].T
+    principal[:, :n_loans] = loans.principal.T
     return Lanes(
         n_slots=np.int64(n_slots),
-        lane_loan=_read_only(lane_loan),
-        loan_facts=_loan_facts(plan, loan_lane, n_slots),
-        deployment_facts=_deployment_facts(plan, loan_lane, slot, n_slots, tenant),
+        n_loans=np.int64(n_loans),
+        loan_facts=_loan_facts(plan, n_slots),
+        deployment_facts=_deployment_facts(plan, slot, n_slots, tenant),
         contracts=_contracts(plan),
         tile_lanes=_read_only(-(-used // LANES_APART) * LANES_APART, np.int64),
         tile_capped=_read_only(capped.reshape(n_tiles, TILE).max(axis=1, initial=0), i32),
-        template=_read_only(_template(plan, slot, order, loan_lane, n_slots, n_tiles)),
+        template=_read_only(_template(plan, slot, n_slots, n_tiles)),
         principal=_read_only(principal),
         run_slot=runs[0],
         run_first=runs[1],
@@ -440,15 +475,16 @@ def _place(lane: I64, row: Any, n_slots: int) -> Any:
 
 def _fact_rows(columns: dict[int, Any], keys: Any, key: int) -> I32:
     """Columns by number, and the two halves of the keys at `key`."""
-    rows = np.zeros((len(keys), FACTS), i32)
+    rows: Any = aligned((len(keys), FACTS), i32)
     for column, values in columns.items():
         rows[:, column] = values
     rows[:, key : key + 2] = np.ascontiguousarray(keys, "<u8").view("<i4").reshape(-1, 2)
-    return _read_only(rows)
+    rows.setflags(write=False)
+    return rows
 
 
-def _loan_facts(plan: Plan, lane: I64, n_slots: int) -> I32:
-    loans = plan.loans
+def _loan_facts(plan: Plan, n_slots: int) -> I32:
+    loans, lane = plan.loans, np.arange(len(plan.loans.key))
     columns = {
         L_INDEX: loans.index,
         L_TILE: lane // TILE,
@@ -465,7 +501,7 @@ def _loan_facts(plan: Plan, lane: I64, n_slots: int) -> I32:
     return _fact_rows(columns, loans.key, L_KEY)
 
 
-def _deployment_facts(plan: Plan, loan_lane: I64, slot: I64, n_slots: int, tenant: Any) -> I32:
+def _deployment_facts(plan: Plan, slot: I64, n_slots: int, tenant: Any) -> I32:
     deployments = plan.deployments
     row = shared_rows(n_slots) + STATE_ROWS + slot
     columns = {
@@ -476,7 +512,7 @@ def _deployment_facts(plan: Plan, loan_lane: I64, slot: I64, n_slots: int, tenan
         D_GENERATION: deployments.generation,
         D_VINTAGE: deployments.vintage,
         D_UNITS: deployments.units,  # at most 2^31 - 1 of a generation in a book
-        D_LET_PLACE: _place(loan_lane[deployments.loan], row, n_slots),
+        D_LET_PLACE: _place(deployments.loan.astype(np.int64), row, n_slots),
         D_HOURS: _bits(deployments.hours),
         D_OPEX: _bits(deployments.opex),
         D_HOURLY_OPEX: _bits(deployments.hourly_opex),
@@ -493,22 +529,13 @@ def _contracts(plan: Plan) -> I32:
     rows = np.zeros((len(deployments.key), CONTRACT_COLUMNS), i32)
     rows[:, END_OF], rows[:, RATE_OF] = deployments.contract_end, _bits(deployments.contract_rate)
     rows[:, STATE_OF] = np.where(deployments.tenant >= 0, LET, 0)
-    return _read_only(rows)
+    return _read_only(rows.repeat(PATHS_AT_ONCE, axis=0))
 
 
-def _lane_order(plan: Plan, slot: I64, n_slots: int) -> I64:
-    """Loans by LTV cap, the generations of their deployments, then term: long runs, and tiles that end together."""
-    loans, deployments = plan.loans, plan.deployments
-    generation = np.full((n_slots, len(loans.key)), -1, np.int64)
-    generation[slot, deployments.loan] = deployments.generation
-    keys: Sequence[Any] = [loans.term, *generation[::-1], loans.ltv_cap > 0]
-    return np.asarray(np.lexsort(keys))
-
-
-def _template(plan: Plan, slot: I64, order: I64, loan_lane: I64, n_slots: int, n_tiles: int) -> F32:
+def _template(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> F32:
     """The arena at month 0: `tile, row, lane`."""
     loans, deployments = plan.loans, plan.deployments
-    n, shared, state = len(order), shared_rows(n_slots), state_rows(n_slots)
+    n, shared, state = len(loans.key), shared_rows(n_slots), state_rows(n_slots)
     rows = np.zeros((shared + PATHS_AT_ONCE * state, n_tiles * TILE), f32)
     covenant = loans.dscr_default > 0
     fixed = {
@@ -521,27 +548,27 @@ def _template(plan: Plan, slot: I64, order: I64, loan_lane: I64, n_slots: int, n
         MARGIN: loans.margin,
     }
     for row, values in fixed.items():
-        rows[row, :n] = values[order]
-    lane = loan_lane[deployments.loan]
+        rows[row, :n] = values
+    lane = deployments.loan
     serving = deployments.start <= 1
     rows[SHARED_ROWS + slot, lane] = np.where(serving, deployments.hours, 0)
     rows[SHARED_ROWS + n_slots + slot, lane] = np.where(serving, deployments.hourly_opex, 0)
     for path in range(PATHS_AT_ONCE):
         first = shared + path * state
-        rows[first + BALANCE, :n] = loans.balance[order]
-        rows[first + RESERVE, :n] = loans.reserve[order]
-        rows[first + SUPPORT, :n] = loans.support[order]
+        rows[first + BALANCE, :n] = loans.balance
+        rows[first + RESERVE, :n] = loans.reserve
+        rows[first + SUPPORT, :n] = loans.support
         rows[first + BREACHES] = DEAD
-        rows[first + BREACHES, :n] = np.where(loans.first_month > 1, WAITING, 0)[order]
+        rows[first + BREACHES, :n] = np.where(loans.first_month > 1, WAITING, 0)
         rows[first + STATE_ROWS : first + state] = NOT_LET
         rows[first + STATE_ROWS + slot, lane] = np.where(deployments.tenant >= 0, deployments.contract_rate, NOT_LET)
     return np.ascontiguousarray(rows.reshape(len(rows), n_tiles, TILE).swapaxes(0, 1)).reshape(-1)
 
 
-def _slot_runs(plan: Plan, slot: I64, loan_lane: I64, n_slots: int, n_tiles: int) -> tuple[I64, I64, I64, I32]:
+def _slot_runs(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> tuple[I64, I64, I64, I32]:
     """Runs of lanes whose deployment in a slot is of one generation, by tile and slot; lanes are places in the tile."""
     deployments = plan.deployments
-    lane = loan_lane[deployments.loan]
+    lane = deployments.loan.astype(np.int64)
     tile = lane // TILE
     order = np.lexsort([lane, slot, tile])
     place, at, generation = (tile * n_slots + slot)[order], (lane % TILE)[order], deployments.generation[order]

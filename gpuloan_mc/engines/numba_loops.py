@@ -157,6 +157,7 @@ from .numba_layout import (
 
 f32, i32, i64, u8, u32, u64 = np.float32, np.int32, np.int64, np.uint8, np.uint32, np.uint64
 
+AHEAD = 8
 NEVER = i32(2**30)
 NOBODY = i32(-1)
 REPAID = REPAID_BELOW
@@ -212,11 +213,11 @@ class Work(NamedTuple):
     hit_head: Any  # (4, H + 2) parties by default month, as linked lists
     hit_next: Any
     theta: Any  # (4, watched)
-    contract: Any  # (4, D, CONTRACT_COLUMNS) int32; a rate by its bits
+    contract: Any  # (D * 4, CONTRACT_COLUMNS) int32, a deployment's four paths in one cache line; a rate by its bits
     due_head: Any  # (4, H + 2) deployments by the month in which their contract may end
     tenant_lost: Any  # (4, L)
     sale_head: Any  # (4, T + 2) loans by month of sale
-    workout: Any  # (4, L, WORKOUT_COLUMNS) int32; shares by their bits
+    workout: Any  # (4 * L, WORKOUT_COLUMNS) int32; shares by their bits
     open_sales: Any  # (4,)
     living: Any  # (4, tiles) loans alive
     events: Any  # (capacity, EVENT_FIELDS)
@@ -720,6 +721,12 @@ def state_stride(lanes: Any) -> Any:
 
 
 @_loop
+def contract_row(d: Any, q: int) -> Any:
+    """Where a deployment's contract stands on path q."""
+    return PATHS_AT_ONCE * i64(d) + q
+
+
+@_loop
 def set_let_rate(lanes: Any, work: Any, q: int, facts: Any, rate: Any) -> None:
     """What a deployment's contract pays on path q, or NOT_LET."""
     work.arena[u64(facts[D_LET_PLACE]) + u64(q) * state_stride(lanes)] = rate
@@ -728,10 +735,10 @@ def set_let_rate(lanes: Any, work: Any, q: int, facts: Any, rate: Any) -> None:
 @_loop
 def end_contract(book: Any, work: Any, q: int, d: Any) -> None:
     """The contract is over and its chips come back."""
-    work.contract[q, d, STATE_OF] &= ~LET
+    work.contract[contract_row(d, q), STATE_OF] &= ~LET
     facts = book.lanes.deployment_facts[d]
     set_let_rate(book.lanes, work, q, facts, NOT_LET)
-    release(work, q, work.contract[q, d], facts)
+    release(work, q, work.contract[contract_row(d, q)], facts)
 
 
 @_loop
@@ -745,7 +752,7 @@ def release(work: Any, q: int, contract: Any, facts: Any) -> None:
 @_loop
 def lose_tenant(book: Any, work: Any, q: int, d: Any) -> None:
     """(5.1) the tenant has defaulted."""
-    work.contract[q, d, STATE_OF] |= CLAIM
+    work.contract[contract_row(d, q), STATE_OF] |= CLAIM
     work.tenant_lost[q, book.lanes.deployment_facts[d, D_LOAN]] = u8(1)
     end_contract(book, work, q, d)
 
@@ -758,14 +765,21 @@ def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int)
     while party != NOBODY:
         for k in range(lanes.tenant_first[party], lanes.tenant_first[party + 1]):
             d = lanes.tenant_deployment[k]
-            if work.contract[q, d, STATE_OF] & LET and facts[d, D_START] <= t:
+            if work.contract[contract_row(d, q), STATE_OF] & LET and facts[d, D_START] <= t:
                 lose_tenant(book, work, q, d)
         party = work.hit_next[q, party]
-    for k in range(lanes.due_first[t], lanes.due_first[t + 1]):
+    end = lanes.due_first[t + 1]
+    for k in range(lanes.due_first[t], end):
+        if k + 2 * AHEAD < end:
+            prefetch(facts, lanes.due[k + 2 * AHEAD], 0)
+            prefetch(work.contract, contract_row(lanes.due[k + 2 * AHEAD], q), 0)
+        if k + AHEAD < end:
+            place = u64(facts[lanes.due[k + AHEAD], D_LET_PLACE]) + u64(q) * state_stride(lanes)
+            prefetch(work.arena, 0, place)
         contract_due(book, work, seed, path, q, t, lanes.due[k])
     d = work.due_head[q, t]
     while d != NOBODY:
-        following = work.contract[q, d, NEXT_DUE]  # a renewal puts it on another list
+        following = work.contract[contract_row(d, q), NEXT_DUE]  # a renewal puts it on another list
         contract_due(book, work, seed, path, q, t, d)
         d = following
 
@@ -773,7 +787,7 @@ def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int)
 @_loop
 def contract_due(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, d: Any) -> None:
     """A contract begins or may end: its tenant has fallen before, or it renews, or its chips come back."""
-    contract, facts, recovery = work.contract[q, d], book.lanes.deployment_facts[d], book.recovery
+    contract, facts, recovery = work.contract[contract_row(d, q)], book.lanes.deployment_facts[d], book.recovery
     if not contract[STATE_OF] & LET:
         return
     if work.months[q, facts[D_TENANT]] <= t:
@@ -935,7 +949,7 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         while flags != u64(0):  # each flag is one bit
             i = 8 * block + lowest_byte(flags)
             flags &= flags - u64(1)
-            loan, flag = lanes.lane_loan[tile * TILE + i], work.flags[i]
+            loan, flag = tile * TILE + i, work.flags[i]
             if flag == REPAID_FLAG:
                 if lanes.loan_facts[loan, L_DRAW_MONTH] <= t:
                     bury(lanes, work, q, loan)
@@ -949,9 +963,9 @@ def set_limits(book: Any, work: Any, q: int, t: int, tile: int) -> None:
     """(5.4) the balance above which an LTV cap locks the loan up."""
     lanes, loans = book.lanes, book.loans
     for i in range(TILE):
-        loan = lanes.lane_loan[tile * TILE + i]
+        loan = tile * TILE + i
         limit = INFINITE
-        if loan >= 0 and loans.ltv_cap[loan] > ZERO:
+        if loan < lanes.n_loans and loans.ltv_cap[loan] > ZERO:
             limit = loans.ltv_cap[loan] * collateral(book, work, q, t, loan)
         work.arena[_LIMIT + u64(i)] = limit
 
@@ -1096,7 +1110,7 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
     rest = ead - work.arena[place + _RESERVE]
     sold, bit, draw_month = i32(0), i32(1), loan_facts[L_DRAW_MONTH]
     for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
-        contract, facts = work.contract[q, d], lanes.deployment_facts[d]
+        contract, facts = work.contract[contract_row(d, q)], lanes.deployment_facts[d]
         state = contract[STATE_OF]
         kept = stepped_in and state & LET and facts[D_START] <= t
         if kept or state & CLAIM:
@@ -1107,7 +1121,7 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         bit = i32(bit << 1)
         contract[STATE_OF] = state & ~LET
     bury(lanes, work, q, loan)
-    workout = work.workout[q, loan]
+    workout = work.workout[workout_row(lanes, loan, q)]
     workout[MONTH_OF], workout[CAUSE_OF], workout[LAG_OF], workout[SOLD_OF] = t, cause, lag, sold
     workout[EAD_OF], workout[REST_OF] = float_bits(ead), float_bits(rest)
     workout[HAIRCUT_OF], workout[NEXT_SALE] = float_bits(haircut), work.sale_head[q, t + lag]
@@ -1145,28 +1159,42 @@ def after_contract(
 
 
 @_loop
+def workout_row(lanes: Any, loan: Any, q: int) -> Any:
+    """Where a defaulted loan stands on path q."""
+    return q * lanes.n_loans + i64(loan)
+
+
+@_loop
 def sell_due(book: Any, work: Any, q: int, t: int) -> None:
     """(6.3), (6.4) the sales of month t: the losses are known."""
-    loan = work.sale_head[q, t]
+    loan, lanes = work.sale_head[q, t], book.lanes
     while loan != NOBODY:
+        following = work.workout[workout_row(lanes, loan, q), NEXT_SALE]
+        if following != NOBODY:
+            prefetch(work.workout, workout_row(lanes, following, q), 0)
+            prefetch(lanes.loan_facts, following, 0)
+            d = lanes.loan_facts[following, L_FIRST]
+            prefetch(lanes.deployment_facts, d, 0)
+            prefetch(work.contract, contract_row(d, q), 0)
         sell(book, work, q, t, loan)
-        loan = work.workout[q, loan, NEXT_SALE]
+        loan = following
 
 
 @_loop
 def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
     """(6.3) proceeds, (6.4) loss."""
-    recovery, market, workout, loan_facts = book.recovery, book.market, work.workout[q, loan], book.lanes.loan_facts[loan]
+    lanes, recovery, market = book.lanes, book.recovery, book.market
+    workout, loan_facts = work.workout[workout_row(lanes, loan, q)], lanes.loan_facts[loan]
     haircut, lag, total, bit = bits_float(workout[HAIRCUT_OF]), f32(workout[LAG_OF]), ZERO, i32(1)
     for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
         if workout[SOLD_OF] & bit:
-            facts = book.lanes.deployment_facts[d]
+            facts = lanes.deployment_facts[d]
             value = value_of(market, work, q, t, facts[D_VINTAGE])
             depth = market.inverse_depth[t, facts[D_GENERATION]]
             price = sale_price(value, haircut, bits_float(facts[D_PRESSURE]), depth, recovery.sale_keep)
             storage = recovery.storage_share * (bits_float(facts[D_HOURLY_OPEX]) * recovery.cost_growth[t])
             total = add_proceeds(total, bits_float(facts[D_UNIT_SHARE]), price, storage, lag)
-            release(work, q, work.contract[q, d], facts)
+            release(work, q, work.contract[contract_row(d, q)], facts)
         bit = i32(bit << 1)
     proceeds = total if total > ZERO else ZERO
     rest, kept_share = bits_float(workout[REST_OF]), bits_float(loan_facts[L_KEPT_SHARE])
@@ -1185,6 +1213,7 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
     """Month 0 of GPU loans."""
     lanes = book.lanes
     work.arena[SCRATCH:] = lanes.template
+    work.contract[:] = lanes.contracts
     for q in range(low, high):
         work.months[q, :] = NEVER
         work.hit_head[q, :] = NOBODY
@@ -1194,15 +1223,8 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
         work.overhang[q, :] = ZERO
         work.released[q, :] = 0
         work.open_sales[q] = 0
-        work.contract[q] = lanes.contracts
         for tile in range(lanes.tile_lanes.shape[0]):
-            work.living[q, tile] = min(TILE, deployments_end(book) - tile * TILE)
-
-
-@_loop
-def deployments_end(book: Any) -> Any:
-    """Number of GPU loans."""
-    return book.loans.key.shape[0]
+            work.living[q, tile] = min(TILE, lanes.n_loans - tile * TILE)
 
 
 @_loop
