@@ -279,6 +279,13 @@ def arrays(
     }
 
 
+def parts(case: str, seconds: float, repeats: int) -> Answer:
+    """What the engine numba spends a loan-month on."""
+    import bounds
+
+    return bounds.parts(case, seconds, repeats, SEED)
+
+
 def fma(threads: list[int], seconds: float, repeats: int) -> Answer:
     """Speed of a bare fma loop: what more threads can gain on this machine. Its 256 float32 stay in registers."""
     import numba
@@ -313,7 +320,7 @@ def fma(threads: list[int], seconds: float, repeats: int) -> Answer:
     }
 
 
-TASKS: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (facts, check, engine, arrays, fma)}
+TASKS: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (facts, check, engine, arrays, parts, fma)}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))))

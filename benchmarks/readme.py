@@ -33,14 +33,50 @@ TARGETS = {"typical": (2e8, 3.5e8), "plain-own": (2.5e8, 5e8), "plain": (7e8, 1e
 ARRAYS_TARGET, LARGE_TARGET, THREADS_TARGET, MEMORY_TARGET, PEER_TARGET = 15, 1.3, 0.9, 600e6, 20
 
 
+BEGIN, END = "<!-- speeds: made by benchmarks/run.py --readme -->\n", "<!-- end of speeds -->\n"
+HEADLINES = {"typical": "live_loan_months_per_second", "plain": "loan_draws_per_second"}
+
+
 def write(results: Path, readme: Path) -> None:
-    """Write the page."""
+    """Write the page, and the speeds in the project's README."""
     readme.write_text(render(results))
+    front = readme.parent.parent / "README.md"
+    front.write_text(with_speeds(front.read_text(), results))
+
+
+def with_speeds(page: str, results: Path) -> str:
+    """The project's README with the speeds of the results between its two marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + "\n".join(["", *speeds(results), ""]) + END + rest.split(END)[1]
+
+
+def speeds(results: Path) -> list[str]:
+    """Each engine's two figures on each machine: GPU loans in the full model, plain loans in groups."""
+    rows = []
+    for report in _reports(results):
+        if report["kind"] == "engines":
+            rows += _headline_rows(report)
+    head = "engine | machine | threads | GPU loans: live loan-months/s | plain loans: draws/s"
+    return table(head, rows)[:-1] if rows else ["No speed has been measured yet."]
+
+
+def _headline_rows(report: Report) -> Iterator[list[str]]:
+    cases = [report["cases"].get(name, {}) for name in HEADLINES]
+    engines = dict.fromkeys(e["engine"] for case in cases for e in case.get("engines", []) if "median_seconds" in e)
+    for engine in engines:
+        fastest = [best(case, (engine,)) if case else None for case in cases]
+        figures = [f"{f[unit]:.2g}" if f else "" for f, unit in zip(fastest, HEADLINES.values(), strict=True)]
+        threads = next(str(f["threads"] or 1) for f in fastest if f)
+        yield [f"`{engine}`", f"{report['machine']['cpu']}, {report['machine']['cores']} cores", threads, *figures]
+
+
+def _reports(results: Path) -> list[Report]:
+    return [json.loads(f.read_text()) for f in sorted(results.glob("*.json"))]
 
 
 def render(results: Path) -> str:
     """The page of a folder of results."""
-    reports = [json.loads(f.read_text()) for f in sorted(results.glob("*.json"))]
+    reports = _reports(results)
     lines = [HEAD]
     for report in reports:
         tables = {"engines": engine_tables, "peers": peer_tables}[report["kind"]]
@@ -113,6 +149,7 @@ def engine_tables(report: Report) -> list[str]:
             [row for name, case in cases.items() for row in _speeds(name, case)],
         ),
         *_fma(report),
+        *_parts(cases),
     ]
 
 
@@ -215,6 +252,27 @@ def _fma(report: Report) -> list[str]:
         return []
     speeds = ", ".join(f"{s:.3g} with {n}" for n, s in zip(fma["threads"], fma["fma_per_second"], strict=True))
     return [f"A bare float32 fma loop, multiply-adds a second by threads: {speeds}; gain {fma['gain']:.2f} ×.", ""]
+
+
+def _parts(cases: dict[str, Report]) -> list[str]:
+    """What bounds the engine numba: its events, taken away one after another."""
+    found = {name: case["parts"] for name, case in cases.items() if "all" in case.get("parts", {})}
+    if not found:
+        return []
+    rows = [
+        [
+            name, f"{p['all']:.2f}", f"{p['no_events']:.2f}", f"{p['no_defaults'] - p['no_events']:.2f}",
+            f"{p['all'] - p['no_defaults']:.2f}",
+        ]
+        for name, p in found.items()
+    ]  # fmt: skip
+    loop = next(iter(found.values()))["loop"]
+    return [
+        "### What a loan-month is spent on: engine numba, one thread\n",
+        *table("case | ns/loan-step | lane loops, market, draws | contract ends | defaults, hits, sales", rows),
+        f"Differences of runs of the same book without defaults, and without contract ends as well. The waterfall's loop "
+        f"takes {loop['instructions']} instructions for {loop['lanes']} lanes, {loop['packed']} of them packed.\n",
+    ]
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------

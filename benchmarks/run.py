@@ -152,8 +152,8 @@ def time_case(case: cases.Case, report: Report, options: argparse.Namespace) -> 
         if entry["equality"] == "equal":
             entry |= _timed(entry, report, common, options.quick)
             _say(case.name, _name(entry["engine"], entry["threads"]), _speed(entry))
-    timed = [e for e in report["engines"] if "figures" in e] + [report["reference"]]
-    best = max((e["figures"] for e in timed if "figures" in e), key=lambda f: f["paths"], default=None)
+    timed = [e for e in report["engines"] if "figures" in e]
+    best = max((e["figures"] for e in [*timed, report["reference"]] if "figures" in e), key=lambda f: f["paths"], default=None)
     methods = ("normals", "uniforms") if case.name == "plain" else ("normals",)
     report["arrays"] = []
     for method in methods:
@@ -164,6 +164,9 @@ def time_case(case: cases.Case, report: Report, options: argparse.Namespace) -> 
                 entry |= agreement(entry["figures"], best)
             report["arrays"].append(entry)
             _say(case.name, f"arrays {method} {threads}t", f"{_speed(entry)}  {entry.get('agreement', '')}")
+    if not case.plain and any(e["engine"] == "numba" for e in timed):
+        spend = {"case": case.name, "seconds": options.seconds / 2, "repeats": options.repeats}
+        report["parts"] = measure.child("parts", spend)
 
 
 def _timed(entry: Report, report: Report, common: Report, quick: bool) -> Report:
@@ -223,7 +226,7 @@ def _speed(entry: Report) -> str:
 def failures(report: Report) -> Iterator[str]:
     """What must not be passed over in silence."""
     for name, case in report["cases"].items():
-        parts = [case, case["reference"], *case["engines"], *case.get("arrays", [])]
+        parts = [case, case["reference"], *case["engines"], *case.get("arrays", []), case.get("parts", {})]
         yield from (f"{name}: {p['failed']}" for p in parts if "failed" in p)
         yield from (f"{name}: {e['engine']} differs" for e in case["engines"] if e["equality"] == "DIFFERS")
         yield from (f"{name}: {e['equality']}" for e in case["engines"] if e["equality"].startswith("not compared"))

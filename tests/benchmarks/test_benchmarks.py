@@ -31,17 +31,19 @@ def scripts(monkeypatch):
 def report(tmp_path_factory):
     """The report of the smallest case."""
     out = tmp_path_factory.mktemp("results") / "small.json"
-    options = "--quick --case small --engine numpy --engine nothing --seconds 0.1 --repeats 1 --check-paths 256"
-    done = python(BENCHMARKS / "run.py", *options.split(), "--out", out)
+    options = "--quick --case small --engine numpy --engine numba --engine nothing --seconds 0.1 --repeats 1"
+    done = python(BENCHMARKS / "run.py", *options.split(), "--check-paths", 256, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(out.read_text())
 
 
 def test_the_smallest_case_runs_end_to_end(report):
     case = report["cases"]["small"]
-    numpy, absent = case["engines"]
-    assert numpy["equality"] == "equal"
-    assert numpy["paths_per_second"] > 0
+    numpy, *numba, absent = case["engines"]
+    assert all(e["equality"] == "equal" and e["paths_per_second"] > 0 for e in (numpy, *numba))
+    assert {e["engine"] for e in numba} == {"numba"}
+    assert case["parts"]["all"] > case["parts"]["no_events"] > 0
+    assert case["parts"]["loop"]["lanes"] >= 8 or platform.machine() not in ("x86_64", "AMD64")
     assert absent["equality"] == "absent: not in this version"
     assert 0 < case["rates"]["live_share"] < 1
     assert all(a["agreement"] == "agrees" for a in case["arrays"])
@@ -76,7 +78,10 @@ def test_a_report_is_rendered(report, scripts, tmp_path):
 def test_the_readme_is_made_of_the_committed_results(scripts):
     import readme
 
-    assert (BENCHMARKS / "README.md").read_text() == readme.render(BENCHMARKS / "results")
+    results = BENCHMARKS / "results"
+    assert (BENCHMARKS / "README.md").read_text() == readme.render(results)
+    front = (BENCHMARKS.parent / "README.md").read_text()
+    assert front == readme.with_speeds(front, results)
 
 
 def test_the_books_are_the_same_each_time(scripts):
