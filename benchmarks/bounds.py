@@ -73,7 +73,7 @@ def instructions() -> Answer:
     """Instructions of the waterfall's vector loop, and the lanes that one turn of it serves."""
     from numba import float32, int64, njit, types, uint64
 
-    from gpuloan_mc.engines.numba_loops import pay_tile
+    from gpuloan_mc.engines.numba_loans import pay_tile
 
     alone = njit(error_model="numpy")(pay_tile.py_func)
     alone.compile((types.Array(float32, 1, "C"), types.Array(types.uint8, 1, "C"), *[uint64] * 3, int64))

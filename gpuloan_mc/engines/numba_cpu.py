@@ -12,7 +12,6 @@ import numpy as np
 
 from ..plan import Plan
 from ..reference.arithmetic import I64
-from ..reference.market import MAX_LAUNCHES
 from ..totals import N_DIGITS, Totals, carry
 from .base import PathTable
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
@@ -47,6 +46,7 @@ class NumbaCpu:
         from numba import typeof
 
         from .numba_layout import lay_out, structs
+        from .numba_memory import memory
         from .numba_structs import Struct
 
         if self._plan is not plan:
@@ -190,67 +190,4 @@ def _totals(rows: I64) -> Totals:
         ead_squared=digits(E_SQUARED, 4),
         ead_loss=digits(E_L, 4),
         loss_squared=digits(L_SQUARED, 4),
-    )
-
-
-def memory(book: Any) -> Any:
-    """A thread's memory for a book: it does not grow with the paths."""
-    from ..paths.tally import EVENT_FIELDS
-    from .numba_layout import CONTRACT_COLUMNS, PATHS_AT_ONCE, SCRATCH, TILE, aligned
-    from .numba_loops import WORKOUT_COLUMNS, Work
-
-    n_months, horizon = int(book.market.n_months), int(book.market.horizon)
-    n_generations, n_classes = len(book.market.demand_beta), book.hazards.hazard.shape[1]
-    n_loans, n_deployments, n_active = len(book.loans.key), len(book.deployments.key), int(book.obligors.n_active)
-    watched = int(book.obligors.phase_first[3] - book.obligors.phase_first[2])
-    flags, below = np.zeros(TILE, np.uint8), np.zeros(PATHS_AT_ONCE * TILE, np.uint8)
-    arena = np.zeros(SCRATCH + len(book.lanes.template), np.float32)
-    arena[TILE : 2 * TILE] = np.inf
-
-    def of_path(*shape: int, dtype: Any = np.float32) -> Any:
-        return np.zeros((PATHS_AT_ONCE, *shape), dtype)
-
-    i32, i64 = np.int32, np.int64
-    return Work(
-        arena=arena,
-        flags=flags,
-        flags_by_8=flags.view(np.uint64),
-        words=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
-        bounds=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
-        below=below,
-        below_by_8=below.view(np.uint64),
-        group=of_path(dtype=i32),
-        group_months=of_path(horizon + 1, dtype=i64),
-        regime=of_path(n_months + 1, dtype=i32),
-        demand=of_path(n_months + 1),
-        premium=of_path(n_months + 1),
-        used=of_path(n_months + 1),
-        outside=of_path(n_months + 1, n_generations),
-        launch_month=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
-        launch_size=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
-        factors=of_path(max(int(book.hazards.n_factors), 1)),
-        mixing=of_path(2),
-        cumulative=of_path(n_classes),
-        log_hazard=of_path(n_classes, horizon + 1),
-        overhang=of_path(n_generations),
-        released=of_path(n_generations, dtype=i64),
-        price=of_path(n_generations),
-        rent=of_path(n_generations),
-        spot=of_path(n_generations),
-        spot_price=of_path(n_generations),
-        mean_overhang=of_path(),
-        months=of_path(n_active, dtype=i32),
-        hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
-        hit_next=of_path(n_active, dtype=i32),
-        theta=of_path(watched),
-        contract=aligned((PATHS_AT_ONCE * n_deployments, CONTRACT_COLUMNS), i32),
-        due_head=of_path(horizon + 2, dtype=i32),
-        tenant_lost=of_path(n_loans, dtype=np.uint8),
-        sale_head=of_path(n_months + 2, dtype=i32),
-        workout=aligned((PATHS_AT_ONCE * n_loans, WORKOUT_COLUMNS), i32),
-        open_sales=of_path(dtype=i64),
-        living=of_path(len(book.lanes.tile_lanes), dtype=i64),
-        events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),
-        n_events=np.zeros(1, i64),
-        row=np.zeros(1, i64),
     )

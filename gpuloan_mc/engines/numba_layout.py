@@ -475,7 +475,7 @@ def _place(lane: I64, row: Any, n_slots: int) -> Any:
 
 def _fact_rows(columns: dict[int, Any], keys: Any, key: int) -> I32:
     """Columns by number, and the two halves of the keys at `key`."""
-    rows: Any = aligned((len(keys), FACTS), i32)
+    rows: I32 = aligned((len(keys), FACTS), i32)
     for column, values in columns.items():
         rows[:, column] = values
     rows[:, key : key + 2] = np.ascontiguousarray(keys, "<u8").view("<i4").reshape(-1, 2)
@@ -529,7 +529,8 @@ def _contracts(plan: Plan) -> I32:
     rows = np.zeros((len(deployments.key), CONTRACT_COLUMNS), i32)
     rows[:, END_OF], rows[:, RATE_OF] = deployments.contract_end, _bits(deployments.contract_rate)
     rows[:, STATE_OF] = np.where(deployments.tenant >= 0, LET, 0)
-    return _read_only(rows.repeat(PATHS_AT_ONCE, axis=0))
+    four: I32 = _read_only(rows.repeat(PATHS_AT_ONCE, axis=0))
+    return four
 
 
 def _template(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> F32:

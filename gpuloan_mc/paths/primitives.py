@@ -54,7 +54,7 @@ def lowest_byte(bytes_: np.uint64) -> int:
 
 
 def prefetch(rows: Any, row: Any, column: Any) -> None:
-    """Ask for the cache line of an entry of a matrix; changes nothing."""
+    """Ask for the cache line of an entry of a matrix, or of a vector, whose row is 0; changes nothing."""
 
 
 @intrinsic
@@ -73,15 +73,14 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
 @overload(prefetch)
 def _compiled_prefetch(rows: Any, row: Any, column: Any) -> Any:
     size = rows.dtype.bitwidth // 8
-    if rows.ndim == 1:
-        def flat(rows: Any, row: Any, column: Any) -> Any:
-            _prefetch(rows.ctypes.data + np.int64(column) * size)
-        return flat
 
-    def body(rows: Any, row: Any, column: Any) -> Any:
+    def of_matrix(rows: Any, row: Any, column: Any) -> Any:
         _prefetch(rows.ctypes.data + (row * rows.shape[1] + column) * size)
 
-    return body
+    def of_vector(rows: Any, row: Any, column: Any) -> Any:
+        _prefetch(rows.ctypes.data + np.int64(column) * size)
+
+    return of_vector if rows.ndim == 1 else of_matrix
 
 
 @intrinsic

@@ -44,19 +44,20 @@ def lane_loops():
     """The loops over lanes with the types that the engine gives them."""
     from numba import float32, int64, types, uint64
 
-    from gpuloan_mc.engines import numba_loops as loops
+    from gpuloan_mc.engines import numba_loans as loans
+    from gpuloan_mc.engines import numba_obligors as obligors
 
     rows = types.Array(float32, 1, "C")
     table = types.Array(float32, 2, "C", readonly=True)
     flags, words = types.Array(types.uint8, 1, "C"), types.Array(types.uint32, 1, "C")
     return {
-        "pay_tile": (loops.pay_tile, (rows, flags, uint64, uint64, uint64, int64), r"vfmadd\w+ps\s.*%[yz]mm"),
-        "add_slot": (loops.add_slot, (rows, uint64, uint64, int64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
-        "share_cost": (loops.share_cost, (rows, uint64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "pay_tile": (loans.pay_tile, (rows, flags, uint64, uint64, uint64, int64), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "add_slot": (loans.add_slot, (rows, uint64, uint64, int64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
+        "share_cost": (loans.share_cost, (rows, uint64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
         "share_rates": (
-            loops.share_rates, (rows, table, uint64, int64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm",
+            loans.share_rates, (rows, table, uint64, int64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm",
         ),
-        "compare_words": (loops.compare_words, (words, words, flags), r"vp\w+\s.*%[yz]mm"),
+        "compare_words": (obligors.compare_words, (words, words, flags), r"vp\w+\s.*%[yz]mm"),
     }  # fmt: skip
 
 

@@ -1,0 +1,213 @@
+"""A thread's memory: what the compiled loops write, and where in it a loan or deployment stands."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ..paths.philox import LOW32
+from ..paths.tally import EVENT_FIELDS
+from ..reference.market import MAX_LAUNCHES
+from .numba_layout import (
+    BALANCE,
+    BREACHES,
+    CONTRACT_COLUMNS,
+    D_LET_PLACE,
+    L_PLACE,
+    PATHS_AT_ONCE,
+    RESERVE,
+    SCRATCH,
+    SHARED_ROWS,
+    STATE_ROWS,
+    SUPPORT,
+    TILE,
+    aligned,
+)
+
+f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64
+
+NEVER = i32(2**30)
+NOBODY = i32(-1)
+INFINITE = f32(np.inf)
+WORKOUT_COLUMNS = 8
+# Offsets of rows in a tile. Unsigned: a signed index brings a select for negative ones, and the loop stays scalar.
+AT_BALANCE, AT_RESERVE, AT_SUPPORT, AT_BREACHES = (u64(row * TILE) for row in (BALANCE, RESERVE, SUPPORT, BREACHES))
+AT_TILE, AT_SCRATCH = u64(TILE), u64(SCRATCH)
+
+
+def compiled_loop(function: Any) -> Any:
+    """Compile a function that iterates; like path functions, without Python's branch for division by zero."""
+    return njit(error_model="numpy")(function)
+
+
+class Work(NamedTuple):
+    """A thread's memory, fixed for a book. The first dimension of most is the path among four."""
+
+    arena: Any  # float32, rows of tiles; see numba_layout
+    flags: Any  # (TILE,) uint8 events of a tile's lanes, and the same bytes eight at a time
+    flags_by_8: Any
+    words: Any  # (4 * TILE,) uint32 words of a tile of obligors, their bounds, and who lies below
+    bounds: Any
+    below: Any  # uint8
+    below_by_8: Any
+    group: Any  # (4,) the group at hand, -1: none
+    group_months: Any  # (4, H + 1) its thresholds, int64, -1: not known yet
+    regime: Any  # (4, T + 1)
+    demand: Any
+    premium: Any  # s_0 + χ
+    used: Any
+    outside: Any  # (4, T + 1, G) log prices before the overhang
+    launch_month: Any  # (families, MAX_LAUNCHES)
+    launch_size: Any
+    factors: Any  # (4, K)
+    mixing: Any  # (4, 2) W, 1/W
+    cumulative: Any  # (4, C)
+    log_hazard: Any  # (4, C, H + 1)
+    overhang: Any  # (4, G)
+    released: Any  # int64
+    price: Any  # contract price
+    rent: Any
+    spot: Any  # what an uncontracted chip earns an hour
+    spot_price: Any
+    mean_overhang: Any  # (4,)
+    months: Any  # (4, parties) default months
+    hit_head: Any  # (4, H + 2) parties by default month, as linked lists
+    hit_next: Any
+    theta: Any  # (4, watched)
+    contract: Any  # (D * 4, CONTRACT_COLUMNS) int32, a deployment's four paths in one cache line; a rate by its bits
+    due_head: Any  # (4, H + 2) deployments by the month in which their contract may end
+    tenant_lost: Any  # (4, L)
+    sale_head: Any  # (4, T + 2) loans by month of sale
+    workout: Any  # (4 * L, WORKOUT_COLUMNS) int32; shares by their bits
+    open_sales: Any  # (4,)
+    living: Any  # (4, tiles) loans alive
+    events: Any  # (capacity, EVENT_FIELDS)
+    n_events: Any  # (1,)
+    row: Any  # (1,) row of the first of the four paths
+
+
+def memory(book: Any) -> Any:
+    """A thread's memory for a book: it does not grow with the paths."""
+
+    n_months, horizon = int(book.market.n_months), int(book.market.horizon)
+    n_generations, n_classes = len(book.market.demand_beta), book.hazards.hazard.shape[1]
+    n_loans, n_deployments, n_active = len(book.loans.key), len(book.deployments.key), int(book.obligors.n_active)
+    watched = int(book.obligors.phase_first[3] - book.obligors.phase_first[2])
+    flags, below = np.zeros(TILE, np.uint8), np.zeros(PATHS_AT_ONCE * TILE, np.uint8)
+    arena = np.zeros(SCRATCH + len(book.lanes.template), np.float32)
+    arena[TILE : 2 * TILE] = np.inf
+
+    def of_path(*shape: int, dtype: Any = np.float32) -> Any:
+        return np.zeros((PATHS_AT_ONCE, *shape), dtype)
+
+    i32, i64 = np.int32, np.int64
+    return Work(
+        arena=arena,
+        flags=flags,
+        flags_by_8=flags.view(np.uint64),
+        words=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
+        bounds=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
+        below=below,
+        below_by_8=below.view(np.uint64),
+        group=of_path(dtype=i32),
+        group_months=of_path(horizon + 1, dtype=i64),
+        regime=of_path(n_months + 1, dtype=i32),
+        demand=of_path(n_months + 1),
+        premium=of_path(n_months + 1),
+        used=of_path(n_months + 1),
+        outside=of_path(n_months + 1, n_generations),
+        launch_month=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
+        launch_size=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
+        factors=of_path(max(int(book.hazards.n_factors), 1)),
+        mixing=of_path(2),
+        cumulative=of_path(n_classes),
+        log_hazard=of_path(n_classes, horizon + 1),
+        overhang=of_path(n_generations),
+        released=of_path(n_generations, dtype=i64),
+        price=of_path(n_generations),
+        rent=of_path(n_generations),
+        spot=of_path(n_generations),
+        spot_price=of_path(n_generations),
+        mean_overhang=of_path(),
+        months=of_path(n_active, dtype=i32),
+        hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
+        hit_next=of_path(n_active, dtype=i32),
+        theta=of_path(watched),
+        contract=aligned((PATHS_AT_ONCE * n_deployments, CONTRACT_COLUMNS), i32),
+        due_head=of_path(horizon + 2, dtype=i32),
+        tenant_lost=of_path(n_loans, dtype=np.uint8),
+        sale_head=of_path(n_months + 2, dtype=i32),
+        workout=aligned((PATHS_AT_ONCE * n_loans, WORKOUT_COLUMNS), i32),
+        open_sales=of_path(dtype=i64),
+        living=of_path(len(book.lanes.tile_lanes), dtype=i64),
+        events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),
+        n_events=np.zeros(1, i64),
+        row=np.zeros(1, i64),
+    )
+
+
+@compiled_loop
+def tile_base(lanes: Any, tile: Any) -> Any:
+    """First float of a tile."""
+    rows = SHARED_ROWS + 2 * lanes.n_slots + PATHS_AT_ONCE * (STATE_ROWS + lanes.n_slots)
+    return AT_SCRATCH + u64(tile * rows * TILE)
+
+
+@compiled_loop
+def state_base(lanes: Any, tile: Any, q: int) -> Any:
+    """First float of a path's rows in a tile."""
+    rows = SHARED_ROWS + 2 * lanes.n_slots + q * (STATE_ROWS + lanes.n_slots)
+    return tile_base(lanes, tile) + u64(rows * TILE)
+
+
+@compiled_loop
+def state_stride(lanes: Any) -> Any:
+    """Floats between the rows of one path and the next in a tile."""
+    return u64((STATE_ROWS + lanes.n_slots) * TILE)
+
+
+@compiled_loop
+def lane_place(lanes: Any, loan: Any, q: int) -> Any:
+    """Where a path's rows of a loan begin in the arena."""
+    return u64(lanes.loan_facts[loan, L_PLACE]) + u64(q) * state_stride(lanes)
+
+
+@compiled_loop
+def shared_place(lanes: Any, loan_facts: Any) -> Any:
+    """Where the rows that a loan's paths share begin in the arena."""
+    return u64(loan_facts[L_PLACE]) - u64((SHARED_ROWS + 2 * lanes.n_slots) * TILE)
+
+
+@compiled_loop
+def hours_place(lanes: Any, facts: Any) -> Any:
+    """Where the arena keeps a deployment's hours."""
+    return u64(facts[D_LET_PLACE]) - u64((STATE_ROWS + 2 * lanes.n_slots) * TILE)
+
+
+@compiled_loop
+def contract_row(d: Any, q: int) -> Any:
+    """Where a deployment's contract stands on path q."""
+    return PATHS_AT_ONCE * i64(d) + q
+
+
+@compiled_loop
+def workout_row(lanes: Any, loan: Any, q: int) -> Any:
+    """Where a defaulted loan stands on path q."""
+    return q * lanes.n_loans + i64(loan)
+
+
+@compiled_loop
+def entity(facts: Any, low: int) -> Any:
+    """The 64-bit hash of an id, kept in two columns."""
+    return (u64(facts[low]) & LOW32) | (u64(facts[low + 1]) << u64(32))
+
+
+@compiled_loop
+def emit(work: Any, q: int, loan: Any, month: Any, cause: Any, ead: Any, lost: Any) -> None:
+    """One default for the tally; the path's place among four stands for its row until the four are done."""
+    k = work.n_events[0]
+    event = work.events[k]
+    event[0], event[1], event[2], event[3], event[4], event[5] = q, loan, month, cause, ead, lost
+    work.n_events[0] = k + 1
