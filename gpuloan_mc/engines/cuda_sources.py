@@ -61,7 +61,7 @@ class Nvrtc:
 
             self._nvrtc: Any = nvrtc
             self.version: tuple[int, int] = self._call(nvrtc.nvrtcVersion())
-            self.architectures: tuple[int, ...] = tuple(self._call(nvrtc.nvrtcGetSupportedArchs())[1:])
+            self.architectures: tuple[int, ...] = tuple(self._call(nvrtc.nvrtcGetSupportedArchs()))
         except Exception as error:  # the package, its library or the library's version: each fails in its own way
             raise EnvironmentProblem(
                 f"engine cuda: NVRTC, CUDA's compiler, can't be loaded ({type(error).__name__}: {_first_line(error)}). "

@@ -153,12 +153,13 @@ def test_others_cannot_plant_machine_code(monkeypatch, tmp_path):
 # --- choice of engine, workers, pace ----------------------------------------------------------------------------------
 
 
-def test_auto_is_numba_and_says_so():
-    assert choice.choose_engine("auto") == ("numba", "auto: numba, the fastest engine on a CPU")
-    with pytest.raises(UsageError, match="auto, numba, numpy"):
-        choice.choose_engine("cuda")
+def test_engines_and_workers_that_do_not_go_together():
+    with pytest.raises(UsageError, match="auto, cuda, numba-cuda, numba, numpy"):
+        choice.choose_engine("gpu")
     with pytest.raises(UsageError, match="one core"):
         choice.make_engine("numpy", 2)
+
+
 
 
 def test_a_broken_numba_is_an_error_with_a_way_out(monkeypatch):
