@@ -187,7 +187,8 @@ def guarded(work: Callable[[], Report]) -> Report:
     try:
         return work()
     except Exception as error:  # one part's failure must not lose the others
-        return {"failed": f"{type(error).__name__}: {re.sub(r'(/[^ /:]+)+/', '', str(error))[:500]}"}
+        kind = "" if type(error) is RuntimeError else f"{type(error).__name__}: "
+        return {"failed": f"{kind}{re.sub(r'(/[^ /:]+)+/', '', str(error))[:500]}"}
 
 
 def child(task: str, arguments: Report, timeout: float) -> Report:
@@ -214,9 +215,17 @@ def engines_here() -> Report:
     return child("engines", {}, 60)
 
 
-def usable(report_of_engines: Report, names: tuple[str, ...]) -> list[str]:
-    """The engines that can run."""
-    return [n for n in names if report_of_engines.get(n) == "usable"]
+def needed(names: tuple[str, ...]) -> list[str]:
+    """Those of the engines that can run.
+
+    Raises:
+        RuntimeError: none can.
+    """
+    here = engines_here()
+    usable = [name for name in names if here.get(name) == "usable"]
+    if not usable:
+        raise RuntimeError(here.get(names[0]) or here.get("failed"))
+    return usable
 
 
 class ClocksSeen:
@@ -270,8 +279,7 @@ def tests(clock: Clock, options: argparse.Namespace) -> Report:
 
 def equality(clock: Clock, options: argparse.Namespace) -> Report:
     """Digests of every engine on every book, three times, against the reference."""
-    here = engines_here()
-    names = ["numpy", "numba", *usable(here, GPU_ENGINES)]
+    names = ["numpy", "numba", *needed(GPU_ENGINES)]
     found: Report = {"engines": names, "repeats": REPEATS, "paths": options.check_paths, "books": {}}
     for book in options.book:
         arguments = {"book": book, "engines": names, "paths": options.check_paths, "repeats": REPEATS}
@@ -282,6 +290,7 @@ def equality(clock: Clock, options: argparse.Namespace) -> Report:
 
 def memory(clock: Clock, options: argparse.Namespace) -> Report:
     """Whether the engine keeps to a limit of CuPy's pool with the same digest, and says so where nothing fits."""
+    needed(("cuda",))
     found: Report = {}
     for name, limit in (("free", None), ("64 MiB", 64 * 2**20), ("1 MiB", 2**20)):
         found[name] = child("limited", {"limit": limit, "paths": 200_000}, clock.limit("memory", 0.5))
@@ -293,6 +302,7 @@ def memory(clock: Clock, options: argparse.Namespace) -> Report:
 
 def sanitizer(clock: Clock, options: argparse.Namespace) -> Report:
     """memcheck and racecheck on a few paths of the bundled book, where compute-sanitizer is installed."""
+    needed(("cuda",))
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return {"outcome": "compute-sanitizer is not installed"}
@@ -313,6 +323,7 @@ def sanitizer(clock: Clock, options: argparse.Namespace) -> Report:
 
 def start(clock: Clock, options: argparse.Namespace) -> Report:
     """The first run with an empty cache of compiled kernels, and that of the next process."""
+    needed(("cuda",))
     with tempfile.TemporaryDirectory() as folder:
         arguments = {"engine": "cuda", "cache": folder, "paths": 100_000}
         cold = child("first_run", arguments, clock.limit("start", 0.7))
@@ -323,9 +334,7 @@ def start(clock: Clock, options: argparse.Namespace) -> Report:
 def timed_cases(clock: Clock, options: argparse.Namespace) -> Report:
     """Wall time and CUDA's events of each case and GPU engine; equal losses first."""
     found: Report = {"cases": {}}
-    engines = usable(engines_here(), GPU_ENGINES)
-    if not engines:
-        return {"failed": "no GPU engine can run here"}
+    engines = needed(GPU_ENGINES)
     with ClocksSeen() as clocks:
         for name in options.case:
             entry: Report = {"what": TIMED[name].what}

@@ -32,6 +32,8 @@ def device_tables(report: Report) -> list[str]:
         *_about(report),
         "### Parts\n",
         *table("part | outcome | seconds", [_part(report, p) for p in PARTS if p in report]),
+        *(f"- {line}" for line in failures(report)),
+        "",
         *_equality(report.get("equality", {})),
         *_start(report.get("start", {})),
         *_cases(report.get("cases", {})),
@@ -89,7 +91,8 @@ def _bad(part: Report) -> Iterator[str]:
 
 
 def _part(report: Report, name: str) -> list[str]:
-    return [name, outcome(report[name]), f"{report.get(f'{name}_seconds', 0):.0f}"]
+    text = "failed" if any(_bad(report[name])) else outcome(report[name])
+    return [name, text, f"{report.get(f'{name}_seconds', 0):.0f}"]
 
 
 def _equality(part: Report) -> list[str]:
