@@ -19,7 +19,7 @@ struct Words {
 
 // One round, with the key that its number bumps.
 GPULOAN_FUNCTION Words round(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1, u32 number) {
-    const u64 a = static_cast<u64>(c0) * MULTIPLIER_0, b = static_cast<u64>(c2) * MULTIPLIER_1;
+    const u64 a = wide_product(c0, MULTIPLIER_0), b = wide_product(c2, MULTIPLIER_1);
     const u32 key_0 = k0 + number * WEYL_0, key_1 = k1 + number * WEYL_1;
     return {static_cast<u32>(b >> 32) ^ c1 ^ key_0, static_cast<u32>(b), static_cast<u32>(a >> 32) ^ c3 ^ key_1,
             static_cast<u32>(a)};

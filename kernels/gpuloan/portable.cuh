@@ -82,6 +82,17 @@ GPULOAN_FUNCTION i32 ceiling(float x) {
 #endif
 }
 
+// The 64 bits of a*b.
+GPULOAN_FUNCTION u64 wide_product(u32 a, u32 b) {
+#ifdef __CUDA_ARCH__
+    u64 product;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+    return product;
+#else
+    return static_cast<u64>(a) * b;
+#endif
+}
+
 // a*b in float64, rounded once, then to the nearest integer, ties to even; for results below 2^63.
 GPULOAN_FUNCTION i64 rounded_product(double a, double b) {
 #ifdef __CUDA_ARCH__
