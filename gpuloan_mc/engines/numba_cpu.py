@@ -13,7 +13,6 @@ import numpy as np
 from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.market import MAX_LAUNCHES
-from ..totals import N_DIGITS, Totals, carry
 from .base import Footprint, PathTable, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
@@ -74,6 +73,7 @@ class NumbaCpu:
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+        from .digit_rows import added, path_table
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
@@ -93,7 +93,7 @@ class NumbaCpu:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
             futures = [pool.submit(work, m, s) for m, s in zip(self._memory, tables, strict=True)]
             _wait_for(futures, stop)
-        return _table(plan, first_path, columns, sums, prices)
+        return path_table(first_path, columns._asdict(), added(sums), prices)
 
 
 def warm_up() -> tuple[Compiled, Path | None]:
@@ -150,59 +150,6 @@ def _aligned(n_rows: int, n_columns: int) -> I64:
     raw = np.zeros(n_rows * n_columns + 8, np.int64)
     start = -(raw.ctypes.data // 8) % 8
     return raw[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
-
-
-def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: bool) -> PathTable:
-    """The workers' sums as one table."""
-    from ..paths.tally import CAUSE_COLUMNS, D_SQUARED, LOSS_COLUMNS, D
-
-    by_loan, by_group = (_added([getattr(s, name) for s in sums]) for name in ("by_loan", "by_group"))
-    by_cause = by_loan[:, CAUSE_COLUMNS].reshape(len(by_loan), -1, 3)
-    # a loan defaults at most once a path, for one cause
-    by_loan[:, D] = by_loan[:, D_SQUARED] = by_cause[:, :, 0].sum(axis=1)
-    by_loan[:, LOSS_COLUMNS] = by_cause[:, :, 1:].sum(axis=1)
-    cause_loss = np.zeros((N_DIGITS, *by_cause.shape[:2]), np.int64)
-    cause_loss[:2] = by_cause[:, :, 1:].transpose(2, 0, 1)
-    carry(cause_loss)
-    return PathTable(
-        first_path=first_path,
-        loss=columns.loss,
-        discounted_loss=columns.discounted_loss,
-        defaulted_balance=columns.defaulted_balance,
-        largest_loss=columns.largest_loss,
-        defaults=columns.defaults,
-        by_loan=_totals(by_loan),
-        by_group=_totals(by_group),
-        loan_cause_defaults=np.ascontiguousarray(by_cause[:, :, 0]),
-        loan_cause_loss=cause_loss,
-        prices=columns.prices if prices else None,
-    )
-
-
-def _added(parts: list[I64]) -> I64:
-    return np.asarray(np.add.reduce(parts))
-
-
-def _totals(rows: I64) -> Totals:
-    from ..paths.tally import D_SQUARED, E_L, E_SQUARED, HIGH, L_SQUARED, D, E, L
-
-    def digits(place: int, given: int) -> I64:
-        result = np.zeros((N_DIGITS, len(rows)), np.int64)
-        result[:2] = rows[:, place : place + 2].T
-        if given == N_DIGITS:
-            result[2:] = rows[:, HIGH + place : HIGH + place + 2].T
-        carry(result)
-        return result
-
-    return Totals(
-        defaults=np.ascontiguousarray(rows[:, D]),
-        ead=digits(E, 2),
-        loss=digits(L, 2),
-        defaults_squared=np.ascontiguousarray(rows[:, D_SQUARED]),
-        ead_squared=digits(E_SQUARED, 4),
-        ead_loss=digits(E_L, 4),
-        loss_squared=digits(L_SQUARED, 4),
-    )
 
 
 def array_bytes(values: Any) -> int:

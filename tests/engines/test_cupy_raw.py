@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from gpuloan_mc.engines import cuda_device, cuda_setup, cupy_raw
 from gpuloan_mc.engines.base import joined
+from gpuloan_mc.engines.cuda_layout import lay_out
 from gpuloan_mc.engines.cupy_raw import FLOOR, CupyRaw
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem
@@ -50,13 +52,12 @@ def plan(busy_book):
 
 
 @pytest.fixture
-def engine(plan, monkeypatch):
+def engine(plan):
     """A function that makes the engine on devices of some bytes each."""
 
-    def make(*n_bytes, extra_bytes=0):
-        kernels = fake.ReferenceKernels(plan, extra_bytes)
-        kernels.install(monkeypatch)
-        devices = [fake.FakeDevice(i, n, kernels.kernel) for i, n in enumerate(n_bytes)]
+    def make(*n_bytes):
+        kernels = fake.ReferenceKernels(plan)
+        devices = [fake.FakeDevice(i, n, kernels) for i, n in enumerate(n_bytes)]
         made = CupyRaw(range(len(devices)), connect=lambda number: devices[number])
         made.devices = devices
         return made
@@ -74,13 +75,14 @@ def test_paths_over_devices_give_the_same_integers(engine, plan, n_devices, pric
 
 
 def test_the_plan_is_copied_once_and_results_are_given_back(engine, plan):
-    cuda = engine(2**30, extra_bytes=1000)
+    cuda = engine(2**30)
     cuda.run(plan, 1, 0, 8)
     cuda.run(plan, 1, 8, 8)
     (device,) = cuda.devices
     assert device.loaded == 1
-    assert device.used == 1000
-    assert len(device.launches) == 2
+    assert device.used == plan_bytes(plan) > 0
+    names = [launch.kernel for launch in device.launches]
+    assert names[: len(names) // 2] == names[len(names) // 2 :]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -90,39 +92,49 @@ def test_ranges_cover_all_paths_in_order(parts):
         assert ranges[0][0] == first
         assert ranges[-1][1] == first + n
         assert all(a < b for a, b in ranges)
-        assert all(end == start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+        assert all(end == start for (_, end), (start, _) in itertools.pairwise(ranges))
         assert all(start % 4 == 0 for start, _ in ranges[1:])
         assert len(ranges) <= parts
 
 
+def needed(plan, n_paths):
+    """Bytes of so many paths beside the plan."""
+    return cupy_raw.planned(plan, n_paths, 1, fake.SIZE).devices[0] - plan_bytes(plan)
+
+
+def plan_bytes(plan):
+    return sum(array.nbytes for array in lay_out(plan).arrays.values())
+
+
 def test_a_chunk_is_what_fits_and_halves_where_it_does_not(engine, plan):
-    cuda = engine(400_000)
+    cuda = engine(plan_bytes(plan) + 2 * needed(plan, 2048))
     most = cuda.longest_chunk(plan)
     assert most % 4 == 0
-    assert FLOOR < most < 2**20
+    assert 2048 < most < 4096
     device = cuda.devices[0]
-    device.n_bytes = 200_000  # another program takes half
-    n = most + 100
-    table = cuda.run(plan, 5, 0, n)
-    same(table, NumpyReference().run(plan, 5, 0, n))
-    assert cuda.longest_chunk(plan) < most
-    assert device.most_used <= 400_000
+    device.n_bytes = plan_bytes(plan) + needed(plan, most * 2 // 3)  # another program takes more than half
+    same(cuda.run(plan, 5, 0, most + 1), NumpyReference().run(plan, 5, 0, most + 1))
+    assert cuda.longest_chunk(plan) == most // 2 // 4 * 4
+    assert len(device.launches) % 3 == 0
+    assert device.most_used <= device.n_bytes
 
 
 def test_no_room_for_a_few_paths_says_what_is_needed_and_free(engine, plan):
     cuda = engine(2**30)
     cuda.prepare(plan)
-    cuda.devices[0].n_bytes = 30_000
+    cuda.devices[0].n_bytes = plan_bytes(plan) + needed(plan, FLOOR) - 1
     with pytest.raises(EnvironmentProblem) as refused:
         cuda.run(plan, 5, 0, 5000)
-    text = str(refused.value)
-    for part in ("device 0 (Fake 9000) has no room for 1,024 paths", "1 MiB needed, 1 MiB free", "nvidia-smi", "--devices"):
-        assert part in text
+    assert cuda.longest_chunk(plan) == FLOOR
+    mib = -(-needed(plan, FLOOR) // 2**20)
+    room = f"device 0 (Fake 9000) has no room for 1,024 paths: {mib} MiB needed, {mib} MiB free"
+    for part in (room, "nvidia-smi", "--devices"):
+        assert part in str(refused.value)
 
 
 def test_no_room_for_the_plan_says_what_is_needed_and_free(engine, plan):
-    with pytest.raises(EnvironmentProblem, match="has no room for the plan: 10 MiB needed, 4 MiB free"):
-        engine(2**22, extra_bytes=10 * 2**20).prepare(plan)
+    with pytest.raises(EnvironmentProblem, match="has no room for the plan: 1 MiB needed, 1 MiB free"):
+        engine(plan_bytes(plan) - 1).prepare(plan)
 
 
 def test_a_failing_device_stops_the_run(engine, plan):
@@ -157,19 +169,10 @@ def gpu_machine(monkeypatch, plan):
     made = []
 
     def connect(number):
-        made.append(fake.FakeDevice(number, 2**26, lambda *a: kernels[0].kernel(*a)))
+        made.append(fake.FakeDevice(number, 2**30, fake.ReferenceKernels(plan)))
         return made[-1]
 
-    kernels = []
-
-    def lay_out(plan):
-        kernels[:] = [fake.ReferenceKernels(plan)]
-        kernels[0].install(monkeypatch)
-        monkeypatch.setattr(cupy_raw, "lay_out", lay_out)
-        return kernels[0].lay_out(plan)
-
     monkeypatch.setattr(cuda_device, "connect", connect)
-    monkeypatch.setattr(cupy_raw, "lay_out", lay_out)
     return made
 
 
