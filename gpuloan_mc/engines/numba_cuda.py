@@ -11,7 +11,7 @@ from ..errors import EnvironmentProblem
 from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.path import Defaults
-from .base import PathTable, tally
+from .base import Footprint, PathTable, table_bytes, tally
 from .cuda_target import Target, load_target
 from .numba_cuda_layout import (
     MOST_GENERATIONS,
@@ -89,6 +89,13 @@ class NumbaCuda:
     def longest_chunk(self, plan: Plan) -> int:
         """Paths of a chunk at most."""
         return _LONGEST_CHUNK
+
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """The plan, the paths in flight and the defaults of a launch on the device; defaults and a table here."""
+        self.prepare(plan)
+        held = sum(int(array.nbytes) for array in (*self._book, *self._work))
+        events = 8 * _EVENT_FIELDS * self._capacity
+        return Footprint(events + 2 * table_bytes(plan, chunk), (held + events,))
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
