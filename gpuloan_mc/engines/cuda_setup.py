@@ -102,6 +102,13 @@ def problem(machine: Machine, devices: Sequence[int] | None = None) -> Environme
     return None if found is None else EnvironmentProblem(f"engine cuda: {found} {WAY_OUT}")
 
 
+def targets(machine: Machine, devices: Sequence[int] | None = None) -> list[str]:
+    """The architectures of the devices, as in sm_90, each once; the machine has no finding."""
+    known = machine.compiler().architectures
+    found = (architecture(_driver(machine).devices[i].capability, known) for i in devices or (0,))
+    return list(dict.fromkeys(target for target in found if target is not None))
+
+
 def device_names(machine: Machine, devices: Sequence[int] | None = None) -> str:
     """The devices by name, in a line: 2 × NVIDIA H200."""
     names = [_driver(machine).devices[i].name for i in devices or (0,)]
@@ -125,11 +132,17 @@ def _does_not_start(machine: Machine) -> Finding | None:
     return Finding(f"{what} (cuInit returned {status})", way_out)
 
 
+def is_hidden(machine: Machine) -> bool:
+    """Whether the environment hides every GPU."""
+    driver = machine.driver
+    return driver is not None and not driver.devices and driver.visible is not None
+
+
 def _hidden(machine: Machine) -> Finding | None:
-    driver = _driver(machine)
-    if driver.devices or driver.visible is None:
+    if not is_hidden(machine):
         return None
-    return Finding(f"$CUDA_VISIBLE_DEVICES is {driver.visible!r}, which hides every GPU", "Unset it: unset CUDA_VISIBLE_DEVICES")
+    what = f"$CUDA_VISIBLE_DEVICES is {_driver(machine).visible!r}, which hides every GPU"
+    return Finding(what, "Unset it: unset CUDA_VISIBLE_DEVICES")
 
 
 def _no_device(machine: Machine) -> Finding | None:

@@ -6,7 +6,6 @@ anywhere: layout, structs, ranges, pieces, memory, messages. The kernels' own te
 
 from __future__ import annotations
 
-import itertools
 import time
 
 import numpy as np
@@ -40,7 +39,6 @@ class FakeDevice:
         self.number, self.n_bytes, self.kernel = number, n_bytes, kernel
         self.name, self.size = "Fake 9000", SIZE
         self.used, self.most_used, self.memory, self.launches, self.loaded = 0, 0, {}, [], 0
-        self._addresses = itertools.count(4096, 4096)
 
     def free_bytes(self):
         return self.n_bytes - self.used
@@ -48,20 +46,26 @@ class FakeDevice:
     def load(self):
         self.loaded += 1
 
-    def _buffer(self, array):
-        if array.nbytes > self.free_bytes():
-            raise OutOfDeviceMemory(f"{array.nbytes} bytes of {self.free_bytes()}")
-        buffer = FakeBuffer(self, array, next(self._addresses))
+    def _buffer(self, shape, dtype, fill):
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        if n_bytes > self.free_bytes():
+            raise OutOfDeviceMemory(f"{n_bytes} bytes of {self.free_bytes()}")
+        raw = np.full(n_bytes + 64, fill, np.uint8)
+        start = -raw.ctypes.data % 64  # as device memory begins
+        array = raw[start : start + n_bytes].view(dtype).reshape(shape)
+        buffer = FakeBuffer(self, array, raw.ctypes.data + start)
         self.memory[buffer.address] = array
         self.most_used = max(self.most_used, self.used)
         return buffer
 
     def upload(self, array):
-        return self._buffer(np.array(array))
+        buffer = self._buffer(array.shape, array.dtype, 0)
+        buffer.array[...] = array
+        return buffer
 
     def allocate(self, buffer):
-        garbage = 0 if buffer.is_zeroed else 85  # nobody may count on memory that nobody has set
-        return self._buffer(np.full(buffer.n_bytes, garbage, np.uint8).view(buffer.dtype).reshape(buffer.shape))
+        # nobody may count on memory that nobody has set
+        return self._buffer(buffer.shape, buffer.dtype, 0 if buffer.is_zeroed else 0x55)
 
     def launch(self, launch, *structs):
         assert all(isinstance(struct, bytes) for struct in structs)
@@ -79,6 +83,16 @@ class FakeDevice:
 
     def seconds(self, start, end):
         return end - start
+
+
+def emulated_kernels(library):
+    """The kernels of simulate.cu as g++ compiles them; `library`: of tests/kernels/emulated.py."""
+
+    def kernel(device, launch, plan, run):
+        width = (launch.grid[0], launch.grid[1], launch.block[0], launch.shared_bytes)
+        assert library().launch(launch.kernel.encode(), *width, plan, run, 0) == 0, launch.kernel
+
+    return kernel
 
 
 class ReferenceKernels:

@@ -312,6 +312,8 @@ def test_whoever_asked_for_a_gpu_hears_what_is_missing(here, monkeypatch, capsys
     here(Machine(None, CUPY))  # who installs CuPy asks for a GPU
     assert command(monkeypatch, "doctor") == 4
     assert command(monkeypatch, "doctor", "--engine", "numba") == 0
+    here(driver(status=100, devices=(), visible=""))  # who hides every GPU does not
+    assert command(monkeypatch, "doctor") == 0
 
 
 def test_doctor_shows_driver_devices_and_compiler(here, monkeypatch):
@@ -330,3 +332,19 @@ def test_run_with_an_engine_that_cannot_run_exits_4(here, monkeypatch, capsys):
     assert "no CUDA driver was found" in capsys.readouterr().err
     assert command(monkeypatch, "run", "vasicek-100", "--devices", "0,x") == 2
     assert command(monkeypatch, "run", "vasicek-100", "--engine", "numba", "--devices", "0") == 2
+
+
+def test_warmup_compiles_for_each_architecture(here, monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def cubin(target):
+        asked.append(target)
+        return cuda_sources.Cubin(tmp_path / target, 1.5, False)
+
+    monkeypatch.setattr(cuda_sources, "cubin", cubin)
+    here(driver(devices=(H200, H200, DeviceFacts("NVIDIA L4", (8, 9), 2**34))))
+    assert command(monkeypatch, "warmup", "--engine", "cuda", "--devices", "0,1,2") == 0
+    assert asked == ["sm_90", "sm_89"]
+    assert "compiled after 1.5 s" in capsys.readouterr().out
+    here(Machine(None, ()))
+    assert command(monkeypatch, "warmup", "--engine", "cuda") == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import sys
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,20 +20,20 @@ from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem
 from gpuloan_mc.forecast import forecast
 from gpuloan_mc.planning import build_plan
+from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.simulation import simulate
 from gpuloan_mc.totals import Totals
 
 
-def sibling(name):
-    """A module of this folder."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+def load(file):
+    """A module of the tests."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-fake = sibling("fake_device")
+fake = load(Path(__file__).parent / "fake_device.py")
 
 
 def same(one, other):
@@ -43,6 +43,14 @@ def same(one, other):
             same(a, b)
         elif a is not None or b is not None:
             assert np.array_equal(a, b), field.name
+
+
+def two_gpus():
+    """A machine with two GPUs."""
+    facts = cuda_setup.cuda_driver.DeviceFacts("Fake 9000", (9, 0), 2**30)
+    driver = cuda_setup.cuda_driver.Driver((13, 0), 0, (facts, facts))
+    compiler = SimpleNamespace(version=(13, 5), architectures=(75, 90))
+    return SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler)
 
 
 @pytest.fixture
@@ -155,17 +163,40 @@ def test_tables_of_neighbours_are_one(plan):
     same(joined(parts), reference.run(plan, 5, 3, 37, prices=True))
 
 
+# --- the kernels themselves, on the host ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    """simulate.cu built by g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    return fake.emulated_kernels(load(Path(__file__).parents[1] / "kernels" / "emulated.py").library)
+
+
+@pytest.mark.parametrize("book", ["vasicek-100", "neocloud-2024"])
+def test_the_kernels_through_the_whole_engine(emulated, monkeypatch, book):
+    monkeypatch.setattr(cuda_setup, "look", two_gpus)
+    monkeypatch.setattr(cuda_device, "connect", lambda number: fake.FakeDevice(number, 2**30, emulated))
+    portfolio = Portfolio.read(book)
+    reference = simulate(portfolio, portfolio.market, n_paths=300, seed=9, engine="numba")
+    for devices, chunk in ((None, None), ([1, 0], 77)):
+        found = simulate(
+            portfolio, portfolio.market, n_paths=300, seed=9, engine="cuda", devices=devices, chunk=chunk
+        )
+        assert (found.engine, found.digest) == ("cuda", reference.digest)
+        assert np.array_equal(found.prices, reference.prices)
+        same(found.by_loan, reference.by_loan)
+        same(found.by_group, reference.by_group)
+
+
 # --- from the outside -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def gpu_machine(monkeypatch, plan):
     """This machine with two fake GPUs, and the engine's kernels by the reference."""
-    facts = cuda_setup.cuda_driver.DeviceFacts("Fake 9000", (9, 0), 2**30)
-    driver = cuda_setup.cuda_driver.Driver((13, 0), 0, (facts, facts))
-    compiler = SimpleNamespace(version=(13, 5), architectures=(75, 90))
-    machine = SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler)
-    monkeypatch.setattr(cuda_setup, "look", lambda: machine)
+    monkeypatch.setattr(cuda_setup, "look", two_gpus)
     made = []
 
     def connect(number):
