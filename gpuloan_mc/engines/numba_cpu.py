@@ -12,8 +12,7 @@ import numpy as np
 
 from ..plan import Plan
 from ..reference.arithmetic import I64
-from ..totals import N_DIGITS, Totals, carry
-from .base import PathTable
+from .base import Footprint, PathTable, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -66,8 +65,15 @@ class NumbaCpu:
         """Paths of a chunk at most: 36 bytes each, and prices where they are kept."""
         return _LONGEST_CHUNK
 
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """The layout, each worker's memory and sums, and a table."""
+        self.prepare(plan)
+        each = array_bytes(self._memory[0].values) + array_bytes(_sums(plan))
+        return Footprint(array_bytes(self._book_values) + self.workers * each + 2 * table_bytes(plan, chunk))
+
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+        from .digit_rows import added, path_table
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
@@ -87,7 +93,7 @@ class NumbaCpu:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
             futures = [pool.submit(work, m, s) for m, s in zip(self._memory, tables, strict=True)]
             _wait_for(futures, stop)
-        return _table(plan, first_path, columns, sums, prices)
+        return path_table(first_path, columns._asdict(), added(sums), prices)
 
 
 def warm_up() -> tuple[Compiled, Path | None]:
@@ -140,54 +146,8 @@ def _sums(plan: Plan) -> Any:
     return Sums(aligned((plan.n_loans, LOAN_COLUMNS), np.int64), *(np.zeros(shape, np.int64) for shape in shapes))
 
 
-def _table(plan: Plan, first_path: int, columns: Any, sums: list[Any], prices: bool) -> PathTable:
-    """The workers' sums as one table."""
-    from ..paths.tally import CAUSE_COLUMNS, D_SQUARED, LOSS_COLUMNS, D
-
-    by_loan, by_group = (_added([getattr(s, name) for s in sums]) for name in ("by_loan", "by_group"))
-    by_cause = by_loan[:, CAUSE_COLUMNS].reshape(len(by_loan), -1, 3)
-    # a loan defaults at most once a path, for one cause
-    by_loan[:, D] = by_loan[:, D_SQUARED] = by_cause[:, :, 0].sum(axis=1)
-    by_loan[:, LOSS_COLUMNS] = by_cause[:, :, 1:].sum(axis=1)
-    cause_loss = np.zeros((N_DIGITS, *by_cause.shape[:2]), np.int64)
-    cause_loss[:2] = by_cause[:, :, 1:].transpose(2, 0, 1)
-    carry(cause_loss)
-    return PathTable(
-        first_path=first_path,
-        loss=columns.loss,
-        discounted_loss=columns.discounted_loss,
-        defaulted_balance=columns.defaulted_balance,
-        largest_loss=columns.largest_loss,
-        defaults=columns.defaults,
-        by_loan=_totals(by_loan),
-        by_group=_totals(by_group),
-        loan_cause_defaults=np.ascontiguousarray(by_cause[:, :, 0]),
-        loan_cause_loss=cause_loss,
-        prices=columns.prices if prices else None,
-    )
-
-
-def _added(parts: list[I64]) -> I64:
-    return np.asarray(np.add.reduce(parts))
-
-
-def _totals(rows: I64) -> Totals:
-    from ..paths.tally import D_SQUARED, E_L, E_SQUARED, HIGH, L_SQUARED, D, E, L
-
-    def digits(place: int, given: int) -> I64:
-        result = np.zeros((N_DIGITS, len(rows)), np.int64)
-        result[:2] = rows[:, place : place + 2].T
-        if given == N_DIGITS:
-            result[2:] = rows[:, HIGH + place : HIGH + place + 2].T
-        carry(result)
-        return result
-
-    return Totals(
-        defaults=np.ascontiguousarray(rows[:, D]),
-        ead=digits(E, 2),
-        loss=digits(L, 2),
-        defaults_squared=np.ascontiguousarray(rows[:, D_SQUARED]),
-        ead_squared=digits(E_SQUARED, 4),
-        ead_loss=digits(E_L, 4),
-        loss_squared=digits(L_SQUARED, 4),
-    )
+def array_bytes(values: Any) -> int:
+    """Bytes of the arrays in a named tuple, and in those within it."""
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(array_bytes(v) for v in values) if isinstance(values, tuple) else 0

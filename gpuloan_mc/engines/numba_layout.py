@@ -186,8 +186,8 @@ class Book(NamedTuple):
 def lay_out(plan: Plan) -> Book:
     """The plan as the compiled code reads it."""
     plan = _in_lane_order(plan)
-    active = _active_columns(plan)
-    obligors, plain = _obligors(plan, active)
+    active = active_columns(plan)
+    obligors, plain = obligors_and_plain(plan, active)
     return Book(
         market=_copied(MarketTuple, plan.market),
         hazards=_hazards(plan),
@@ -197,7 +197,7 @@ def lay_out(plan: Plan) -> Book:
         deployments=_copied(DeploymentTuple, plan.deployments),
         recovery=_copied(RecoveryTuple, plan.recovery),
         lanes=_lanes(plan, active),
-        groups=_groups(plan),
+        groups=group_places(plan),
     )
 
 
@@ -207,7 +207,8 @@ def structs(book: Book) -> Struct:
     return Struct(Book(*parts))
 
 
-def _groups(plan: Plan) -> Groups:
+def group_places(plan: Plan) -> Groups:
+    """Where defaults count among the groups of the plan."""
     start = {name: part.start for name, part in plan.groups.items()}
     return Groups(
         discount=_read_only(plan.discount),
@@ -239,7 +240,7 @@ def _copied(kind: Any, part: Any) -> Any:
     return kind(*(_read_only(v) if isinstance(v, np.ndarray) else v for v in values))
 
 
-def _lists(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
+def lists_by_place(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
     """CSR: items by place; places outside 0 … n_places - 1 are left out."""
     places, items = np.asarray(places, np.int64), np.asarray(items, np.int64)
     inside = (places >= 0) & (places < n_places)
@@ -253,12 +254,13 @@ def _lists(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
 # --- obligors ---------------------------------------------------------------------------------------------------------
 
 
-def _fed_back(plan: Plan) -> Any:
+def fed_back_classes(plan: Plan) -> Any:
+    """(C,) whether the book's own chips move a class's hazard."""
     return (plan.obligors.overhang_sensitivity != 0) & (len(plan.market.demand_beta) > 0)
 
 
 def _hazards(plan: Plan) -> Hazards:
-    obligors, fed_back = plan.obligors, _fed_back(plan)
+    obligors, fed_back = plan.obligors, fed_back_classes(plan)
     return Hazards(
         hazard=_read_only(obligors.hazard),
         regime_shift=_read_only(obligors.regime_shift),
@@ -275,7 +277,7 @@ def _hazards(plan: Plan) -> Hazards:
     )
 
 
-def _active_columns(plan: Plan) -> I64:
+def active_columns(plan: Plan) -> I64:
     """Index among parties of GPU loans of each column of default months, -1: no party."""
     n = len(plan.obligors.own_key) + len(plan.obligors.grouped_key)
     tenants = plan.deployments.tenant
@@ -285,7 +287,8 @@ def _active_columns(plan: Plan) -> I64:
     return active
 
 
-def _obligors(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
+def obligors_and_plain(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
+    """Obligors sorted, and plain loans in their order."""
     ob, n_own = plan.obligors, len(plan.obligors.own_key)
     group = ob.grouped_group
     klass = np.concatenate([ob.own_class, ob.group_class[group]]).astype(np.int64)
@@ -294,7 +297,7 @@ def _obligors(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
     inverse = np.concatenate([np.ones(n_own, f32), ob.group_inverse_residual[group]])
     residual = np.concatenate([ob.own_residual, np.ones(len(group), f32)])
     grouped = np.arange(len(klass)) >= n_own
-    back = _fed_back(plan)[klass] if len(klass) else np.zeros(0, np.bool_)
+    back = fed_back_classes(plan)[klass] if len(klass) else np.zeros(0, np.bool_)
     phase = np.where(back, np.where(active >= 0, 2, 1), 0)
     keys = [loadings[:, k] for k in range(loadings.shape[1])][::-1]
     group_of = np.append(np.full(n_own, -1), group)
@@ -314,7 +317,7 @@ def _obligors(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
 
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
-    plain_first, plain_loan = _lists(position[plan.plain.obligor], np.arange(len(plan.plain.key)), len(order))
+    plain_first, plain_loan = lists_by_place(position[plan.plain.obligor], np.arange(len(plan.plain.key)), len(order))
     watched = klass[order][phase_first[2] :]
     facts = np.stack([active[order], plain_first[:-1], plain_first[1:], np.zeros(len(order))], axis=1)
     obligors = Obligors(
@@ -373,16 +376,12 @@ def _tiles(phase_first: I64) -> tuple[I64, I64]:
 
 
 def _in_lane_order(plan: Plan) -> Plan:
-    """GPU loans by LTV cap, the generations of their deployments, then term: long runs, and tiles that end together.
+    """GPU loans and their deployments in the order of lanes: what happens in a month runs through memory in order.
 
-    What happens to a month's loans then happens in the order of memory. Draws go by keys, sums by `index`: nothing moves.
+    Draws go by keys, sums by `index`: nothing else moves.
     """
     loans, deployments = plan.loans, plan.deployments
-    slot, n_slots = _slots(plan)
-    generation = np.full((n_slots, len(loans.key)), -1, np.int64)
-    generation[slot, deployments.loan] = deployments.generation
-    keys: Sequence[Any] = [loans.term, *generation[::-1], loans.ltv_cap > 0]
-    order = np.asarray(np.lexsort(keys))
+    order = lane_order(plan, *_slots(plan))
     lane = np.empty(len(order), np.int64)
     lane[order] = np.arange(len(order))
     of_deployment = np.argsort(lane[deployments.loan], kind="stable")
@@ -396,6 +395,15 @@ def _in_lane_order(plan: Plan) -> Plan:
         loans=LoanPlan(**sorted_loans, first_deployment=first),
         deployments=DeploymentPlan(**moved),
     )
+
+
+def lane_order(plan: Plan, slot: I64, n_slots: int) -> I64:
+    """Loans by LTV cap, the generations of their deployments, then term: long runs, and tiles that end together."""
+    loans, deployments = plan.loans, plan.deployments
+    generation = np.full((n_slots, len(loans.key)), -1, np.int64)
+    generation[slot, deployments.loan] = deployments.generation
+    keys: Sequence[Any] = [loans.term, *generation[::-1], loans.ltv_cap > 0]
+    return np.asarray(np.lexsort(keys))
 
 
 def _slots(plan: Plan) -> tuple[I64, int]:
@@ -416,19 +424,19 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     let = deployments.tenant >= 0
     due = np.where(deployments.start > 1, deployments.start, np.maximum(deployments.contract_end + 1, 1))
     months = horizon + 1
-    due_first, due_list = _lists(np.where(let, due, -1), np.arange(len(let)), months)
-    start_first, start = _lists(np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months)
+    due_first, due_list = lists_by_place(np.where(let, due, -1), np.arange(len(let)), months)
+    start_first, start = lists_by_place(np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months)
     every = np.arange(n_loans)
-    draw_first, draw = _lists(np.where(loans.draw_month > 0, loans.draw_month, -1), every, months)
+    draw_first, draw = lists_by_place(np.where(loans.draw_month > 0, loans.draw_month, -1), every, months)
     late = loans.first_month > 1
-    begin_first, begin = _lists(np.where(late, loans.first_month, -1), every, months)
+    begin_first, begin = lists_by_place(np.where(late, loans.first_month, -1), every, months)
     waiting = np.nonzero(late)[0]
     waiting = waiting[np.argsort(-loans.first_month[waiting], kind="stable")]
-    mature_first, mature = _lists(loans.term, every, months)
+    mature_first, mature = lists_by_place(loans.term, every, months)
     n_active = int((active >= 0).sum())
     tenant = np.where(let, active[np.maximum(deployments.tenant, 0)], -1) if len(active) else deployments.tenant
-    tenant_first, tenant_deployment = _lists(tenant, np.arange(len(let)), n_active)
-    parent_first, parent_loan = _lists(active[loans.parent], every, n_active)
+    tenant_first, tenant_deployment = lists_by_place(tenant, np.arange(len(let)), n_active)
+    parent_first, parent_loan = lists_by_place(active[loans.parent], every, n_active)
     runs = _slot_runs(plan, slot, n_slots, n_tiles)
     principal = np.zeros((months, n_tiles * TILE), f32)
     principal[:, :n_loans] = loans.principal.T

@@ -97,7 +97,7 @@ def highest_quality(table: F32, is_t: np.int32, log_hazard: np.float32) -> np.fl
 
     ln E rises with A: the first knot above the level ends the cell in which the level is crossed.
     """
-    level = log_hazard + MARGIN * (ONE + abs(log_hazard))
+    level = fma(MARGIN, ONE + abs(log_hazard), log_hazard)
     below, above = 0, table.shape[1]
     while below < above:
         middle = (below + above) // 2
@@ -126,7 +126,7 @@ def rank_bound(
     `common` is the least ã·n of the obligors it serves, `residual_*` the range of their residuals.
     """
     distance = quality / mixing - common
-    distance = distance + MARGIN * (ONE + abs(distance))
+    distance = fma(MARGIN, ONE + abs(distance), distance)
     z = distance / (residual_low if distance > ZERO else residual_high)
     return with_slack(rank_of(normal_cdf(z + MARGIN)))
 

@@ -1,0 +1,370 @@
+"""A plan laid out for the CUDA kernels: arrays to upload, and the struct of their addresses (kernels/gpuloan/plan.cuh).
+
+GPU loans stand in lane order, deployments as a matrix (slot, lane) so that neighbouring threads read neighbouring words.
+Sorting moves rows, never a draw: draws belong to ids (docs/model.md 1.6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plan import CAUSES, Plan
+from ..reference.arithmetic import I64
+from .numba_layout import (
+    END_LOAN,
+    FIRST_LOAN,
+    PARTY,
+    Obligors,
+    active_columns,
+    fed_back_classes,
+    group_places,
+    lane_order,
+    lists_by_place,
+    obligors_and_plain,
+)
+
+f32, i32 = np.float32, np.int32
+Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
+NO_MONTH = 0xFFFF  # start of a deployment that does not exist
+START_SHIFT = 8  # of `packed`: generation in the low bits, first month in service above
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The plan as the kernels read it."""
+
+    plan: Plan
+    parts: dict[str, Part]
+    needs_market: bool  # months must be walked even when no prices are asked for
+    plain_runs: int  # runs of obligors that `simulate_plain` decides
+    hot_bytes: int  # memory of a path: what every month touches
+    cold_bytes: int  # what events touch
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What to upload: C-contiguous arrays by name; an empty one needs no address."""
+        return {
+            f"{part}.{name}": value
+            for part, values in self.parts.items()
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+        }
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Counts of what there is."""
+        return {name: int(value) for name, value in self.parts["size"].items()}
+
+    def struct(self, addresses: dict[str, int]) -> bytes:
+        """The bytes of `gpuloan::Plan`, a kernel's first argument, given where each array lies; 0 where none is given."""
+        record = np.zeros((), plan_type(self.parts))
+        for part, values in self.parts.items():
+            for name, value in values.items():
+                record[part][name] = addresses.get(f"{part}.{name}", 0) if isinstance(value, np.ndarray) else value
+        return record.tobytes()
+
+
+def plan_type(parts: dict[str, Part]) -> np.dtype[Any]:
+    """The layout of `gpuloan::Plan`: structs of pointers and scalars, aligned as C++ does."""
+
+    def kind(value: Any) -> Any:
+        return np.uint64 if isinstance(value, np.ndarray) else value.dtype
+
+    return np.dtype(
+        [(part, np.dtype([(n, kind(v)) for n, v in values.items()], align=True)) for part, values in parts.items()],
+        align=True,
+    )
+
+
+def lay_out(plan: Plan) -> Layout:
+    """The plan as the kernels read it."""
+    active = active_columns(plan)
+    obligors, plain = obligors_and_plain(plan, active)
+    order = lane_order(plan, _slots(plan), _n_slots(plan))
+    early = np.nonzero(obligors.facts[: obligors.phase_first[1], PARTY] >= 0)[0]
+    size = _size(plan, obligors, len(early))
+    memory, hot, cold = _memory(size)
+    parts = {
+        "size": {name: i32(value) for name, value in size.items()},
+        "market": _fields(plan.market, ("horizon", "n_months")),
+        "hazards": _hazards(plan),
+        "obligors": _obligors(obligors, early),
+        "plain": {name: _ready(value) for name, value in plain._asdict().items()},
+        "loans": _loans(plan, order),
+        "deployments": _deployments(plan, order, active),
+        "lists": _lists(plan, order, active),
+        "recovery": _fields(plan.recovery, ()),
+        "groups": _groups(plan),
+        "memory": memory,
+    }
+    return Layout(
+        plan=plan,
+        parts=parts,
+        needs_market=size["n_loans"] > 0 or size["n_fed_back"] > 0,
+        plain_runs=size["n_plain_runs"],
+        hot_bytes=hot,
+        cold_bytes=cold,
+    )
+
+
+def _ready(array: Any, dtype: Any = None) -> NDArray[Any]:
+    """Contiguous; whole numbers in 32 bits unless they are keys."""
+    array = np.asarray(array, dtype)
+    return np.ascontiguousarray(array, i32 if dtype is None and array.dtype == np.int64 else array.dtype)
+
+
+def _fields(part: Any, without: tuple[str, ...]) -> Part:
+    values = {f.name: getattr(part, f.name) for f in fields(part) if f.name not in without}
+    return {n: np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v for n, v in values.items()}
+
+
+def _slots(plan: Plan) -> I64:
+    """(D,) a deployment's place within its loan."""
+    first = plan.loans.first_deployment[:-1].astype(np.int64)
+    return np.asarray(np.arange(len(plan.deployments.key)) - first[plan.deployments.loan])
+
+
+def _n_slots(plan: Plan) -> int:
+    return max(int(np.diff(plan.loans.first_deployment).max(initial=0)), 1)
+
+
+def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
+    """Counts; `gpuloan::Size`."""
+    market, n_loans = plan.market, len(plan.loans.key)
+    n_causes = len(CAUSES) if n_loans else 1  # plain loans default with their borrowers
+    segments = int(plan.segment_sizes.sum())
+    horizon = int(market.horizon)
+    facts = obligors.facts[: obligors.phase_first[1]]
+    only_plain = (facts[:, PARTY] < 0) & (facts[:, FIRST_LOAN] < facts[:, END_LOAN])
+    return {
+        "horizon": horizon,
+        "n_months": int(market.n_months),
+        "n_generations": len(market.demand_beta),
+        "n_regimes": len(market.regime_means),
+        "n_families": len(market.launch_first),
+        "n_classes": plan.obligors.hazard.shape[1],
+        "n_factors": int(plan.obligors.n_factors),
+        "n_loans": n_loans,
+        "n_slots": _n_slots(plan),
+        "n_parties": int(obligors.n_active),
+        "n_early": n_early,
+        "first_late": int(obligors.phase_first[1]),
+        "first_watched": int(obligors.phase_first[2]),
+        "n_watched": int(obligors.phase_first[3] - obligors.phase_first[2]),
+        "n_fed_back": int(fed_back_classes(plan).sum()),
+        "n_plain_runs": int(obligors.tile_run[obligors.phase_tile[1]]) if only_plain.any() else 0,
+        "has_caps": int((plan.loans.ltv_cap > 0).any()),
+        "n_causes": n_causes,
+        "n_cells": horizon * n_causes + segments,
+        "n_columns": len(plan.segments),
+        "n_all_loans": plan.n_loans,
+        "n_groups": plan.n_groups,
+    }
+
+
+def _hazards(plan: Plan) -> Part:
+    part = _fields(plan.obligors, ("own_class", "own_log_scale", "own_loadings", "own_residual", "own_key"))
+    part = {name: value for name, value in part.items() if "group" not in name and name != "n_factors"}
+    return part | {"fed_back": _ready(fed_back_classes(plan), i32)}
+
+
+def _obligors(obligors: Obligors, early: I64) -> Part:
+    run = np.zeros(len(obligors.facts), np.int64)  # of the watched: none
+    decided = int(obligors.run_first[-1])
+    run[:decided] = np.repeat(np.arange(len(obligors.run_class)), np.diff(obligors.run_first))
+    klass = np.zeros(len(obligors.facts), i32)
+    klass[:decided] = obligors.run_class[run[:decided]]
+    n_classes = len(obligors.watched_class) - 1
+    klass[decided:] = np.repeat(np.arange(n_classes), np.diff(obligors.watched_class))
+    group = np.full(len(obligors.facts), -1, i32)
+    group[:decided] = obligors.run_group[run[:decided]]
+    return {
+        "key": np.ascontiguousarray(obligors.key_low | (obligors.key_high << np.uint64(32))),
+        "klass": klass,
+        "group": group,
+        "facts": _ready(obligors.facts),
+        "log_scale": _ready(obligors.log_scale),
+        "residual": _ready(obligors.residual),
+        "inverse_residual": _ready(obligors.inverse_residual),
+        "loadings": _ready(obligors.loadings),
+        "early": _ready(early),
+        "run_first": _ready(obligors.run_first),
+        "run_class": _ready(obligors.run_class),
+        "run_group": _ready(obligors.run_group),
+        "run_log_scale": _ready(obligors.run_log_scale),
+        "run_low": _ready(obligors.run_low),
+        "run_high": _ready(obligors.run_high),
+        "run_residual_low": _ready(obligors.run_residual_low),
+        "run_residual_high": _ready(obligors.run_residual_high),
+    }
+
+
+def _loans(plan: Plan, order: I64) -> Part:
+    loans, covenant = plan.loans, plan.loans.dscr_default > 0
+    columns = {
+        "key": loans.key,
+        "index": loans.index,
+        "commitment_cents": loans.commitment_cents,
+        "balance": loans.balance,
+        "reserve": loans.reserve,
+        "support": loans.support,
+        "undrawn": loans.undrawn,
+        "draw_month": loans.draw_month,
+        "first_month": loans.first_month,
+        "margin": loans.margin,
+        "floating": loans.floating,
+        "reserve_months": loans.reserve_months,
+        "lockup": np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
+        "covenant": loans.dscr_default,
+        "allowed": np.where(covenant, loans.dscr_default_months, f32(np.inf)).astype(f32),
+        "sweep_share": loans.sweep_share,
+        "ltv_cap": loans.ltv_cap,
+        "refinance_ltv": loans.refinance_ltv,
+        "kept_share": loans.kept_share,
+        "pulled_in": loans.pulled_in,
+        "n_deployments": np.diff(loans.first_deployment).astype(i32),
+    }
+    part = {name: np.ascontiguousarray(values[order]) for name, values in columns.items()}
+    return part | {"principal": np.ascontiguousarray(loans.principal[order].T)}
+
+
+def _matrix_place(plan: Plan, order: I64) -> I64:
+    """(D,) place of a deployment in the matrix (slot, lane)."""
+    lane = np.empty(len(order), np.int64)
+    lane[order] = np.arange(len(order))
+    return np.asarray(_slots(plan) * len(order) + lane[plan.deployments.loan])
+
+
+def _deployments(plan: Plan, order: I64, active: I64) -> Part:
+    deployments, place = plan.deployments, _matrix_place(plan, order)
+    tenant = deployments.tenant
+    if len(active):
+        tenant = np.where(tenant >= 0, active[np.maximum(tenant, 0)], -1)
+    packed = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
+    columns = {
+        "key": (deployments.key, 0),
+        "generation": (deployments.generation, 0),
+        "vintage": (deployments.vintage, 0),
+        "tenant": (tenant.astype(i32), -1),
+        "in_service": (deployments.in_service, 0),
+        "start": (deployments.start, NO_MONTH),
+        "packed": (packed.astype(i32), NO_MONTH << START_SHIFT),
+        "contract_end": (deployments.contract_end, 0),
+        "units": (deployments.units.astype(i32), 0),
+        "contract_rate": (deployments.contract_rate, 0),
+        "hours": (deployments.hours, 0),
+        "opex": (deployments.opex, 0),
+        "hourly_opex": (deployments.hourly_opex, 0),
+        "unit_share": (deployments.unit_share, 0),
+        "sale_pressure": (deployments.sale_pressure, 0),
+        "claim_recovery": (deployments.claim_recovery, 0),
+    }
+    part: Part = {}
+    for name, (values, missing) in columns.items():
+        part[name] = np.full(_n_slots(plan) * len(order), missing, values.dtype)
+        part[name][place] = values
+    return part
+
+
+def _lists(plan: Plan, order: I64, active: I64) -> Part:
+    """What happens in month t, and what a party has a hand in: rows first[t] … first[t + 1]."""
+    loans, deployments, months = plan.loans, plan.deployments, int(plan.market.horizon) + 1
+    place, lanes = _matrix_place(plan, order), np.arange(len(order))
+    n_parties = int((active >= 0).sum())
+    let = deployments.tenant >= 0
+    tenant = np.where(let, active[np.maximum(deployments.tenant, 0)], -1) if len(active) else deployments.tenant
+    # a contract is looked at when its chips are put in service, for its tenant may have fallen before, and at its end
+    late = let & (deployments.start > 1)
+    ends = np.maximum(deployments.contract_end + 1, 1)
+    again = let & (~late | (ends > deployments.start))
+    due_month = np.concatenate([np.where(late, deployments.start, -1), np.where(again, ends, -1)])
+    first_month, term = loans.first_month[order], loans.term[order]
+    begins = (first_month > 1) & (first_month != term)  # one that matures at once goes on from there
+    draws = np.where(loans.draw_month > 0, loans.draw_month, -1)[order]
+    lists = {
+        "due": lists_by_place(due_month, np.concatenate([place, place]), months),
+        "draw": lists_by_place(draws, lanes, months),
+        "begin": lists_by_place(np.where(begins, first_month, -1), lanes, months),
+        "mature": lists_by_place(np.where(first_month <= term, term, -1), lanes, months),
+        "tenant": lists_by_place(tenant, place, n_parties),
+        "parent": lists_by_place(active[loans.parent[order]], lanes, n_parties),
+    }
+    part: Part = {}
+    for name, (first, items) in lists.items():
+        part |= {f"{name}_first": _ready(first), name: items}
+    return part
+
+
+def _groups(plan: Plan) -> Part:
+    places = group_places(plan)
+    return {
+        "discount": _ready(places.discount),
+        "month": i32(places.month),
+        "year": i32(places.year),
+        "cause": i32(places.cause),
+        "month_cause": i32(places.month_cause),
+        "first_segment": i32(plan.groups["month_cause"].stop),
+        "segment_start": _ready(places.segment_start),
+        "segment_code": _ready(places.segment_code),
+    }
+
+
+COUNTERS = 8
+
+
+def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
+    """Byte offsets of a path's rows in its hot and cold memory, and the bytes of both; `gpuloan::Places`."""
+    n, g, c, horizon = size["n_loans"], size["n_generations"], size["n_classes"], size["horizon"]
+    d = n * size["n_slots"]
+    hot = {
+        "released": 4 * g,
+        "overhang": 4 * g,
+        "contract": 4 * g,
+        "rent": 4 * g,
+        "spot": 4 * g,
+        "cumulative": 4 * c,
+        "level": 4 * c,
+        "counters": 4 * COUNTERS,
+        "hit_end": 4 * (horizon + 2),
+        "balance": 4 * n,
+        "reserve": 4 * n,
+        "support": 4 * n,
+        "breaches": 4 * n,
+        "let_rate": 4 * d,
+    }
+    cold = {
+        "log_hazard": 4 * c * (horizon + 1) if size["n_fed_back"] else 0,
+        "months": 4 * size["n_parties"],
+        "hits": 4 * size["n_parties"],
+        "fallen": 4 * size["n_watched"],
+        "theta": 4 * size["n_watched"],
+        "contract_state": d,
+        "contract_end": 4 * d,
+        "tenant_lost": n,
+        "queue": 4 * n,
+        "sales": 4 * n,
+        "workouts": 4 * n,
+        "sale_month": 4 * n,
+        "month_cause": 4 * n,
+        "lag": 4 * n,
+        "sold": 4 * n,
+        "ead": 4 * n,
+        "rest": 4 * n,
+        "haircut": 4 * n,
+        "renewed": 8 * d,
+        "renewed_end": 4 * (horizon + 2),
+    }
+    part: Part = {}
+    totals = []
+    for regions in (hot, cold):
+        place = 0
+        for name, n_bytes in regions.items():
+            part[name] = i32(place)
+            place += -(-n_bytes // 16) * 16
+        totals.append(place)
+    part |= {"hot_bytes": i32(totals[0]), "cold_bytes": i32(totals[1])}
+    return part, totals[0], totals[1]

@@ -1,0 +1,203 @@
+"""Which kernels a run launches, on how many threads, and the device memory that they write (docs/engines.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
+from ..plan import Plan
+from ..reference.market import MAX_LAUNCHES
+from .base import PathTable
+from .cuda_layout import Layout
+
+THREADS = 128  # of kernels whose threads are paths or groups
+SMALL_BOOK = 128  # GPU loans: up to here eight lanes a path, …
+MIDDLE_BOOK = 256  # … sixteen, …
+BLOCK_OF_128 = 1024  # … a block of 128 threads, …
+BLOCK_OF_256 = 2048  # … of 256, and of 512 beyond
+SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
+QUEUE_BYTES = 64 * 12  # candidates of a warp of `simulate_plain`
+WARP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the mapping needs to know of a GPU."""
+
+    multiprocessors: int
+    shared_bytes_a_block: int  # with opt-in
+    shared_bytes_a_multiprocessor: int
+    threads_a_multiprocessor: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel of simulate.cu, in the order of launching; its arguments are the two structs, by value.
+
+    `shared_bytes` above 48 KiB have to be allowed for by the function's attribute first.
+    """
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Device memory of a run. `is_zeroed`: set to 0 before the first launch; `is_output`: `table` reads it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_zeroed: bool
+    is_output: bool
+
+    @property
+    def n_bytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How `launches` maps paths whose months are walked."""
+
+    kernel: str
+    lanes: int  # threads a path
+    threads: int  # of a block
+    blocks_a_multiprocessor: int
+    is_shared: bool  # the hot memory of a path fits on the multiprocessor
+
+    @property
+    def teams(self) -> int:
+        """Paths that a block has in flight."""
+        return self.threads // self.lanes
+
+
+def walk(layout: Layout, device: Device) -> Walk:
+    """The mapping for the book's size."""
+    n_loans, hot = layout.size["n_loans"], layout.hot_bytes
+    lanes = 8 if n_loans <= SMALL_BOOK else 16
+    if n_loans <= MIDDLE_BOOK and hot * (THREADS // lanes) <= device.shared_bytes_a_block:
+        return _walk("simulate_small", lanes, THREADS, hot * (THREADS // lanes), device, True)
+    threads = 128 if n_loans <= BLOCK_OF_128 else 256 if n_loans <= BLOCK_OF_256 else 512
+    if hot <= device.shared_bytes_a_block:
+        return _walk("simulate_block", threads, threads, hot, device, True)
+    return _walk("simulate_large", 512, 512, 0, device, False)
+
+
+def _walk(kernel: str, lanes: int, threads: int, shared: int, device: Device, is_shared: bool) -> Walk:
+    by_memory = device.shared_bytes_a_multiprocessor // max(shared + 1024, 1)  # a block takes 1 KiB more
+    by_threads = device.threads_a_multiprocessor // 2 // threads  # registers: 64 a thread and more
+    name = f"{kernel}_{lanes if kernel == 'simulate_small' else threads}"
+    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, 8)), is_shared)
+
+
+def n_blocks(layout: Layout, n_paths: int, device: Device) -> int:
+    """Blocks that walk months: persistent, each takes paths until none is left."""
+    chosen = walk(layout, device)
+    return min(-(-n_paths // chosen.teams), device.multiprocessors * chosen.blocks_a_multiprocessor)
+
+
+def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = False) -> list[Launch]:
+    """What to launch for a run, in this order."""
+    threads = (THREADS, 1, 1)
+    walks = layout.needs_market or prices
+    generations = 8 * THREADS * layout.size["n_generations"] if walks else 0  # two floats a thread and generation
+    result = [Launch("draw_ahead", (-(-n_paths // THREADS), 1, 1), threads, generations)]
+    if layout.plain_runs:
+        across = -(-(n_paths // 4 + 2) // THREADS)
+        wanted = -(-device.multiprocessors * SLICES_A_MULTIPROCESSOR // across)
+        slices = max(1, min(wanted, layout.plain_runs, 65_535))
+        result.append(Launch("simulate_plain", (across, slices, 1), threads, QUEUE_BYTES * THREADS // WARP))
+    if walks:
+        chosen = walk(layout, device)
+        shared = layout.hot_bytes * chosen.teams if chosen.is_shared else 0
+        result.append(
+            Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared)
+        )
+    across = -(-layout.size["n_groups"] // THREADS)
+    slices = max(1, min(-(-n_paths // 64), -(-device.multiprocessors * 8 // across), 65_535))
+    result.append(Launch("close_paths", (across, slices, 1), threads, 0))
+    return result
+
+
+def buffers(layout: Layout, n_paths: int, device: Device, *, prices: bool = False) -> dict[str, Buffer]:
+    """Device memory of a run by field of `gpuloan::Run`."""
+    size = layout.size
+    months, horizon, n_generations = size["n_months"] + 1, size["horizon"], size["n_generations"]
+    f32, i32, i64 = (np.dtype(kind) for kind in (np.float32, np.int32, np.int64))
+
+    def scratch(dtype: np.dtype[Any], *shape: int) -> Buffer:
+        return Buffer(shape, dtype, False, False)
+
+    def output(dtype: np.dtype[Any], *shape: int) -> Buffer:
+        return Buffer(shape, dtype, True, True)
+
+    walks = layout.needs_market or prices
+    walked = months if walks else 0
+    launched = size["n_families"] * MAX_LAUNCHES if walks else 0
+    chosen = walk(layout, device)
+    arena = layout.cold_bytes + (0 if chosen.is_shared else layout.hot_bytes)
+    teams = n_blocks(layout, n_paths, device) * chosen.teams if walks else 0
+    return {
+        "regime": scratch(i32, months, n_paths),
+        "demand": scratch(f32, months, n_paths),
+        "premium": scratch(f32, walked, n_paths),
+        "used": scratch(f32, walked, n_paths),
+        "outside": scratch(f32, walked, n_generations, n_paths),
+        "launch_month": scratch(f32, launched, n_paths),
+        "launch_size": scratch(f32, launched, n_paths),
+        "factors": scratch(f32, max(size["n_factors"], 1), n_paths),
+        "mixing": scratch(f32, 2, n_paths),
+        "log_hazard": scratch(f32, size["n_classes"], horizon + 1, n_paths),
+        "arena": scratch(np.dtype(np.uint8), teams, arena),
+        "cells": Buffer((n_paths, size["n_cells"], 3), i64, True, False),
+        "loss": output(i64, n_paths),
+        "discounted_loss": output(i64, n_paths),
+        "defaulted_balance": output(i64, n_paths),
+        "largest_loss": output(i64, n_paths),
+        "defaults": output(i32, n_paths),
+        "by_loan": output(i64, size["n_all_loans"], LOAN_COLUMNS),
+        "by_group": output(i64, size["n_groups"], GROUP_COLUMNS),
+        "prices": output(f32, n_paths if prices else 0, horizon + 1, 2, n_generations),
+    }
+
+
+def bytes_a_path(layout: Layout, device: Device, *, prices: bool = False) -> int:
+    """Device memory that one path more takes, the arena apart."""
+    few, many = (buffers(layout, n, device, prices=prices) for n in (1000, 2000))
+    return sum(-(-(many[name].n_bytes - few[name].n_bytes) // 1000) for name in few if name != "arena")
+
+
+def run_type(names: list[str]) -> np.dtype[Any]:
+    """The layout of `gpuloan::Run`."""
+    numbers = [("seed", np.uint64), ("first_path", np.uint64), ("n_paths", np.int64), ("walks", np.int64)]
+    return np.dtype([*numbers, *((name, np.uint64) for name in names)], align=True)
+
+
+def run_struct(
+    layout: Layout, seed: int, first_path: int, n_paths: int, addresses: dict[str, int], *, prices: bool = False
+) -> bytes:
+    """The bytes of `gpuloan::Run`, a kernel's second argument, given where each of `buffers` lies; 0: nowhere."""
+    record = np.zeros((), run_type(list(addresses)))
+    record["seed"], record["first_path"], record["n_paths"] = seed, first_path, n_paths
+    record["walks"] = layout.needs_market or prices
+    for name, address in addresses.items():
+        record[name] = address
+    if not prices:
+        record["prices"] = 0
+    return record.tobytes()
+
+
+def table(plan: Plan, first_path: int, outputs: dict[str, NDArray[Any]], *, prices: bool = False) -> PathTable:
+    """The outputs of a run, copied to the host, as a table."""
+    from .digit_rows import path_table
+
+    unused = np.zeros((0, 0), np.int64)
+    sums = Sums(outputs["by_loan"], outputs["by_group"], unused, unused, unused)
+    return path_table(first_path, outputs, sums, prices)
