@@ -8,9 +8,11 @@ namespace gpuloan {
 
 using u8 = unsigned char;
 
+constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score: a value and a slope for each cell
+
 // How many there are of what.
 struct Size {
-    i32 horizon, n_months, n_generations, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
+    i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
     i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps, n_causes;
     i32 n_cells, n_columns, n_all_loans, n_groups;
 };
@@ -117,7 +119,7 @@ struct Groups {
 struct Places {
     i32 released, overhang, contract, rent, spot, cumulative, level, counters, hit_end, balance, reserve, support;
     i32 breaches, let_rate, log_hazard, months, hits, fallen, theta, contract_state, contract_end, tenant_lost;
-    i32 queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
+    i32 claim_rate, queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
     i32 hot_bytes, cold_bytes;
 };
 
