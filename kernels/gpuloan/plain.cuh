@@ -22,6 +22,7 @@ struct CandidateQueue {
 
 GPULOAN_DEVICE void settle(const Plan& plan, const Run& run, Candidate candidate) {
     const i32 p = candidate.position;
+    if (plan.obligors.facts[4 * p] >= 0) return;  // parties of GPU loans are decided where those are walked
     const Levels levels = levels_ahead(plan, run, candidate.row, plan.obligors.klass[p]);
     const i32 month = default_month(plan, run, candidate.row, p, candidate.word, levels);
     if (month != NEVER) plain_loans_default(plan, run, candidate.row, p, month);
@@ -72,13 +73,12 @@ GPULOAN_DEVICE void decide_run(const Plan& plan, const Run& run, CandidateQueue&
     }
     for (i32 p = obligors.run_first[r]; p < obligors.run_first[r + 1]; ++p) {
         const Words w = draw(run.seed, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
-        const bool is_plain = obligors.facts[4 * p] < 0;  // parties are decided where they are walked
         const u32 words[4] = {w.w0, w.w1, w.w2, w.w3};
 #ifdef __CUDACC__
 #pragma unroll
 #endif
         for (i32 j = 0; j < 4; ++j) {
-            const bool has = is_plain && j >= four.low && j < four.high && rank(words[j]) <= bounds[j];
+            const bool has = j >= four.low && j < four.high && rank(words[j]) <= bounds[j];
             append(plan, run, queue, lane, has, {p, static_cast<i32>(four.first + j), words[j]});
         }
     }

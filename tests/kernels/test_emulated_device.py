@@ -41,7 +41,9 @@ BOOKS = EQUALITY.BOOKS
 REFERENCE = NumpyReference()
 FAST = NumbaCpu(1)  # equal to the reference by tests/engines
 
-pytestmark = pytest.mark.skipif(EMULATED.compiler() is None, reason="the emulated device is built by g++: there is none")
+pytestmark = pytest.mark.skipif(
+    EMULATED.compiler() is None, reason="the emulated device is built by g++: there is none"
+)
 
 MAPPINGS = {
     "8 lanes": {},
