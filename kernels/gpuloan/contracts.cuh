@@ -23,7 +23,7 @@ GPULOAN_DEVICE void release(Walker<Team>& w, i32 d, u8& state) {
 template <class Team>
 GPULOAN_DEVICE void end_contract(Walker<Team>& w, i32 d, u8 state, u8 more) {
     state = static_cast<u8>((state & ~LET) | more);
-    w.m.let_rate[d] = NOT_LET;
+    let_rate(w, d) = NOT_LET;
     release(w, d, state);
     w.m.contract_state[d] = state;
 }
@@ -32,7 +32,7 @@ GPULOAN_DEVICE void end_contract(Walker<Team>& w, i32 d, u8 state, u8 more) {
 template <class Team>
 GPULOAN_DEVICE void lose_tenant(Walker<Team>& w, i32 d, u8 state) {
     w.m.tenant_lost[d % w.plan.size.n_loans] = 1;
-    w.m.claim_rate[d] = w.m.let_rate[d];
+    w.m.claim_rate[d] = let_rate(w, d);
     end_contract(w, d, state, CLAIM);
 }
 
@@ -71,7 +71,7 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
         return;
     }
     const float price = w.m.contract[w.plan.deployments.generation[d]];
-    w.m.let_rate[d] = renewed_rate(price, recovery.renewal_keep, recovery.paid_share);
+    let_rate(w, d) = renewed_rate(price, recovery.renewal_keep, recovery.paid_share);
     w.m.contract_end[d] = t - 1 + recovery.renewal_term;
     // due again renewal_term months from now: this month's part of the ring. A month takes at most D entries out of it
     // and puts at most D in, so that none of 2 D is overwritten before it is read.

@@ -16,7 +16,8 @@ constexpr i32 GENERATION_BITS = 8;
 // (5.3) interest of this month.
 template <class Team>
 GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
-    return monthly_rate(w.plan.loans.floating[loan], w.plan.recovery.base_rate[t], w.plan.loans.margin[loan]);
+    const float* const terms = terms_of(w, loan);
+    return monthly_rate(terms[FLOATING], w.plan.recovery.base_rate[t], terms[MARGIN_TERM]);
 }
 
 // (5.6) value of the loan's chips in service.
@@ -32,32 +33,29 @@ GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     return value;
 }
 
-// (5.3) NOI. A slot without chips in service has none of its hours: fma(0, x, y) is y.
+// (5.3) NOI of a loan's rows. A slot without chips in service has none of its hours: fma(0, x, y) is y.
 template <class Team>
-GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, float growth) {
-    const Deployments& deployments = w.plan.deployments;
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
     float revenue = ZERO, cost = ZERO;
-    for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-        const i32 d = j * w.plan.size.n_loans + loan;
-        const i32 packed = deployments.packed[d];
+    state += LET_RATE;
+    terms += SLOTS;
+    for (i32 j = 0; j < w.plan.size.n_slots; ++j, state += TILE, terms += SLOT) {
+        const i32 packed = float_bits(terms[PACKED]);
         const bool serves = packed >> GENERATION_BITS <= t;
         const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
-        revenue = add_revenue(revenue, serves ? deployments.hours[d] : ZERO, w.m.let_rate[d], spot);
-        cost = fma(serves ? deployments.hourly_opex[d] : ZERO, growth, cost);
+        revenue = add_revenue(revenue, serves ? terms[HOURS] : ZERO, state[0], spot);
+        cost = fma(serves ? terms[OPEX] : ZERO, growth, cost);
     }
     return revenue - cost;
 }
 
 // The loan is repaid or defaults: the loop over lanes passes over it.
-template <class Team>
-GPULOAN_DEVICE void bury(Walker<Team>& w, i32 loan) {
-    w.m.breaches[loan] = DEAD;
-}
+GPULOAN_DEVICE void bury(float* state) { state[BREACHES] = DEAD; }
 
 // A default, handled once all are known.
 template <class Team>
 GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 cause) {
-    bury(w, loan);
+    bury(state_of(w, loan));
     w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | cause;
 }
 
@@ -67,14 +65,16 @@ GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
     for (i32 k = lists.draw_first[t] + w.team.rank(); k < lists.draw_first[t + 1]; k += Team::size) {
         const i32 loan = lists.draw[k];
-        // a loan that is DEAD keeps its balance for nobody
-        w.m.balance[loan] = w.m.balance[loan] + w.plan.loans.undrawn[loan];
+        float* const state = state_of(w, loan);
+        state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
     }
     for (i32 k = lists.begin_first[t] + w.team.rank(); k < lists.begin_first[t + 1]; k += Team::size) {
-        if (w.m.breaches[lists.begin[k]] == WAITING) w.m.breaches[lists.begin[k]] = ZERO;
+        float* const state = state_of(w, lists.begin[k]);
+        if (state[BREACHES] == WAITING) state[BREACHES] = ZERO;
     }
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
-        if (w.m.breaches[lists.mature[k]] != DEAD) w.m.breaches[lists.mature[k]] = MATURING;
+        float* const state = state_of(w, lists.mature[k]);
+        if (state[BREACHES] != DEAD) state[BREACHES] = MATURING;
     }
 }
 
@@ -84,8 +84,9 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
     const Lists& lists = w.plan.lists;
     for (i32 k = lists.parent_first[party]; k < lists.parent_first[party + 1]; ++k) {
         const i32 loan = lists.parent[k];
-        w.m.support[loan] = ZERO;
-        if (w.m.breaches[loan] == DEAD) continue;
+        float* const state = state_of(w, loan);
+        state[SUPPORT] = ZERO;
+        if (state[BREACHES] == DEAD) continue;
         const Words words = draw(w.run.seed, w.path(), LOAN, 0, w.plan.loans.key[loan]);
         if (event_word(words.w0) < w.plan.loans.pulled_in[loan]) queue_default(w, loan, PARENT);
     }
@@ -93,31 +94,31 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
 template <class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float breaches, float base_rate, float growth) {
-    const Loans& loans = w.plan.loans;
-    const float balance = w.m.balance[loan], reserve = w.m.reserve[loan], support = w.m.support[loan];
-    const float scheduled = loans.principal[t * w.plan.size.n_loans + loan];
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, float base_rate, float growth) {
+    const float* const terms = terms_of(w, loan);
+    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
+    const float scheduled = w.plan.loans.principal[t * w.plan.size.n_loans + loan];
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income(w, t, loan, growth);
-    const float rate = monthly_rate(loans.floating[loan], base_rate, loans.margin[loan]);
+    const float income = net_income(w, t, state, terms, growth);
+    const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
     const float service = debt_service(balance, rate, principal);
-    const float count = income < loans.covenant[loan] * service ? breaches + ONE : ZERO;
+    const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
-    w.m.breaches[loan] = count;
-    if (falls_short | (count >= loans.allowed[loan])) {
+    if (falls_short | (count >= terms[ALLOWED])) {
         queue_default(w, loan, cause_of(falls_short, false, w.m.tenant_lost[loan] != 0));
         return;
     }
-    bool locked = income < loans.lockup[loan] * service;
-    if (w.plan.size.has_caps && loans.ltv_cap[loan] > ZERO) {
-        locked = locked | (balance > loans.ltv_cap[loan] * collateral(w, t, loan));
+    bool locked = income < terms[LOCKUP] * service;
+    if (w.plan.size.has_caps && terms[LTV_CAP] > ZERO) {
+        locked = locked | (balance > terms[LTV_CAP] * collateral(w, t, loan));
     }
-    const Funds funds = pay(balance, reserve, support, principal, service, income, loans.reserve_months[loan],
-                            locked ? ONE : loans.sweep_share[loan]);
-    w.m.balance[loan] = funds.balance;
-    w.m.reserve[loan] = funds.reserve;
-    w.m.support[loan] = funds.support;
-    if (funds.balance <= REPAID_BELOW && loans.draw_month[loan] <= t) bury(w, loan);
+    const Funds funds =
+        pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS], locked ? ONE : terms[SWEEP]);
+    state[BALANCE] = funds.balance;
+    state[RESERVE] = funds.reserve;
+    state[SUPPORT] = funds.support;
+    const bool is_repaid = funds.balance <= REPAID_BELOW && w.plan.loans.draw_month[loan] <= t;
+    state[BREACHES] = is_repaid ? DEAD : count;
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
@@ -125,11 +126,12 @@ template <class Team>
 GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
     const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
     for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
-        const float breaches = w.m.breaches[loan];
+        float* const state = state_of(w, loan);
+        const float breaches = state[BREACHES];
         if (breaches >= ZERO) {
-            pay_loan(w, t, loan, breaches, base_rate, growth);
+            pay_loan(w, t, loan, state, base_rate, growth);
         } else if (breaches == WAITING) {
-            w.m.balance[loan] = exposure(w.m.balance[loan], rate_of(w, t, loan));
+            state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
         }
     }
 }
@@ -138,8 +140,9 @@ GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
-    const float balance = w.m.balance[loan], reserve = w.m.reserve[loan], support = w.m.support[loan];
-    const float income = net_income(w, t, loan, w.plan.recovery.cost_growth[t]);
+    float* const state = state_of(w, loan);
+    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
+    const float income = net_income(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;
@@ -150,17 +153,17 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
         return;
     }
     const Funds funds = pay(balance, reserve, support, balance, service, income, ZERO, ONE);
-    w.m.balance[loan] = ZERO;
-    w.m.reserve[loan] = funds.reserve;
-    w.m.support[loan] = funds.support;
-    w.m.breaches[loan] = loans.draw_month[loan] <= t ? DEAD : ZERO;
+    state[BALANCE] = ZERO;
+    state[RESERVE] = funds.reserve;
+    state[SUPPORT] = funds.support;
+    state[BREACHES] = loans.draw_month[loan] <= t ? DEAD : ZERO;
 }
 
 template <class Team>
 GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
-        if (w.m.breaches[lists.mature[k]] == MATURING) mature_loan(w, t, lists.mature[k]);
+        if (state_of(w, lists.mature[k])[BREACHES] == MATURING) mature_loan(w, t, lists.mature[k]);
     }
 }
 

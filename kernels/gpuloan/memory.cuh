@@ -16,8 +16,7 @@ struct Memory {
     float *overhang, *contract, *rent, *spot;  // (G,)
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32 *counters, *hit_end;                   // hit_end: (H + 2,) parties decided early, by month
-    float *balance, *reserve, *support, *breaches;  // (L,)
-    float* let_rate;                                // (slots, L) of a live contract, else negative
+    float* state;                              // (tiles, rows, TILE) of loans
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
     i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
@@ -45,11 +44,7 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
     m.hit_end = at<i32>(hot, places.hit_end);
-    m.balance = at<float>(hot, places.balance);
-    m.reserve = at<float>(hot, places.reserve);
-    m.support = at<float>(hot, places.support);
-    m.breaches = at<float>(hot, places.breaches);
-    m.let_rate = at<float>(hot, places.let_rate);
+    m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
     m.months = at<i32>(cold, places.months);
     m.hits = at<i32>(cold, places.hits);
@@ -87,6 +82,31 @@ struct Walker {
     u64 path() const { return run.first_path + row; }
     float ahead(const float* rows, i32 t) const { return rows[t * run.n_paths + row]; }
 };
+
+// Rows of a tile of loans, TILE lanes each: a path's state, then the rate of each slot's contract, negative where none is
+// live; and the terms that paths share, then three rows of each slot.
+constexpr i32 TILE = 32;
+constexpr i32 BALANCE = 0, RESERVE = TILE, SUPPORT = 2 * TILE, BREACHES = 3 * TILE, LET_RATE = 4 * TILE;
+constexpr i32 MARGIN_TERM = 0, FLOATING = TILE, RESERVE_MONTHS = 2 * TILE, LOCKUP = 3 * TILE, COVENANT_TERM = 4 * TILE;
+constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, SLOTS = 8 * TILE;
+constexpr i32 HOURS = 0, OPEX = TILE, PACKED = 2 * TILE, SLOT = 3 * TILE;
+
+// A loan's first row of each.
+template <class Team>
+GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
+    return w.m.state + loan / TILE * (LET_RATE + w.plan.size.n_slots * TILE) + loan % TILE;
+}
+
+template <class Team>
+GPULOAN_DEVICE const float* terms_of(const Walker<Team>& w, i32 loan) {
+    return w.plan.loans.terms + loan / TILE * (SLOTS + w.plan.size.n_slots * SLOT) + loan % TILE;
+}
+
+// The rate of a deployment's contract.
+template <class Team>
+GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
+    return w.m.state[w.plan.deployments.let_place[d]];
+}
 
 // Appends to a list and says where.
 GPULOAN_DEVICE i32 next_place(i32* counter) { return atomicAdd(counter, 1); }

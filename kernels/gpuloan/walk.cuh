@@ -11,10 +11,11 @@ GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
     const Size& size = w.plan.size;
     const Loans& loans = w.plan.loans;
     for (i32 loan = w.team.rank(); loan < size.n_loans; loan += Team::size) {
-        w.m.balance[loan] = loans.balance[loan];
-        w.m.reserve[loan] = loans.reserve[loan];
-        w.m.support[loan] = loans.support[loan];
-        w.m.breaches[loan] = loans.first_month[loan] > 1 ? WAITING : ZERO;
+        float* const state = state_of(w, loan);
+        state[BALANCE] = loans.balance[loan];
+        state[RESERVE] = loans.reserve[loan];
+        state[SUPPORT] = loans.support[loan];
+        state[BREACHES] = loans.first_month[loan] > 1 ? WAITING : ZERO;
         w.m.tenant_lost[loan] = 0;
     }
     const Deployments& deployments = w.plan.deployments;
@@ -22,7 +23,7 @@ GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
         const bool is_let = deployments.tenant[d] >= 0;
         w.m.contract_state[d] = is_let ? LET : 0;
         w.m.contract_end[d] = deployments.contract_end[d];
-        w.m.let_rate[d] = is_let ? deployments.contract_rate[d] : NOT_LET;
+        let_rate(w, d) = is_let ? deployments.contract_rate[d] : NOT_LET;
     }
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
     for (i32 k = w.team.rank(); k < size.horizon + 2; k += Team::size) w.m.hit_end[k] = 0;

@@ -11,7 +11,7 @@ GPULOAN_DEVICE float after_contract(const Walker<Team>& w, i32 t, i32 d, bool is
     const Deployments& deployments = w.plan.deployments;
     const Recovery& recovery = w.plan.recovery;
     const i32 left = months_left(w.m.contract_end[d], t);
-    const float rate = is_kept ? w.m.let_rate[d] : w.m.claim_rate[d];
+    const float rate = is_kept ? let_rate(w, d) : w.m.claim_rate[d];
     const float contract = contract_value(deployments.hours[d], rate, deployments.opex[d], recovery.cost_growth[t],
                                           recovery.opex_stress, recovery.contract_annuity[left]);
     if (!is_kept) return after_claim(rest, deployments.claim_recovery[d], contract);
@@ -36,16 +36,17 @@ GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, i32 loan, i32 cause) {
     const bool steps_in = event_word(words.w1) < recovery.step_in;
     const i32 lag = sale_lag(recovery.lag_table, words.w2, recovery.lag_max);
     const float haircut = share_of_table(recovery.haircut_table, words.w3);
-    const float ead = exposure(w.m.balance[loan], rate_of(w, t, loan));
-    float rest = ead - w.m.reserve[loan];
+    const float* const state = state_of(w, loan);
+    const float ead = exposure(state[BALANCE], rate_of(w, t, loan));
+    float rest = ead - state[RESERVE];
     i32 sold = 0;
     for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
         const i32 d = j * w.plan.size.n_loans + loan;
-        const u8 state = w.m.contract_state[d];
-        const bool is_kept = steps_in && state & LET && w.plan.deployments.start[d] <= t;
-        if (is_kept || state & CLAIM) rest = after_contract(w, t, d, is_kept, haircut, rest);
+        const u8 contract = w.m.contract_state[d];
+        const bool is_kept = steps_in && contract & LET && w.plan.deployments.start[d] <= t;
+        if (is_kept || contract & CLAIM) rest = after_contract(w, t, d, is_kept, haircut, rest);
         if (!is_kept && !has_lapsed(w.plan, t, loan, d)) sold |= 1 << j;
-        w.m.contract_state[d] = static_cast<u8>(state & ~LET);
+        w.m.contract_state[d] = static_cast<u8>(contract & ~LET);
     }
     w.m.month_cause[loan] = t << CAUSE_BITS | cause;
     w.m.lag[loan] = lag;
