@@ -14,6 +14,15 @@ namespace gpuloan {
 constexpr i32 WARP = 32;
 constexpr u32 WHOLE_WARP = 0xFFFFFFFFu;
 
+// Asks for the cache line of an address; changes nothing.
+GPULOAN_DEVICE void prefetch(const void* place) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.L1 [%0];" ::"l"(place));
+#else
+    (void)place;
+#endif
+}
+
 // A block of SIZE threads walks a path.
 template <i32 SIZE>
 struct Block {

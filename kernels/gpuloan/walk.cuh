@@ -136,6 +136,7 @@ GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
     for_fallen(w, t, [&](i32 party) { parent_defaults(w, party); });
     w.team.sync();
     if (w.team.rank() == 0) w.m.renewed_end[t] = w.m.counters[RENEWED];
+    look_ahead(w, t);
     pay_loans(w, t);
     mature_loans(w, t);
     w.team.sync();

@@ -106,6 +106,20 @@ GPULOAN_DEVICE void step_market(Walker<Team>& w, i32 t) {
     if (t <= w.plan.size.horizon && w.plan.size.n_fed_back > 0) step_hazards(w, t, mean);
 }
 
+// The path's own rows of the next month, asked for while the loans of this one pay.
+template <class Team>
+GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
+    if (!w.team.leads() || t >= w.plan.size.n_months) return;
+    const i32 n = w.plan.size.n_generations;
+    const i64 month = (t + 1) * w.run.n_paths + w.row;
+    for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
+        prefetch(w.run.outside + ((t + 1) * n + g) * w.run.n_paths + w.row);
+    }
+    if (w.team.rank() == 0) prefetch(w.run.used + month);
+    if (w.team.rank() == 1) prefetch(w.run.premium + month);
+    if (w.team.rank() == 2) prefetch(w.run.regime + month);
+}
+
 // (2.11) C_v, computed where it is asked for.
 template <class Team>
 GPULOAN_DEVICE float value_of(const Walker<Team>& w, i32 t, i32 vintage) {
