@@ -65,6 +65,12 @@ extern "C" __global__ void __launch_bounds__(512) simulate_large_512(GPULOAN_ARG
     walk_paths<Block<512>, false>(plan, run, nullptr);
 }
 
+// A thread a plain loan.
+extern "C" __global__ void __launch_bounds__(128) close_loans(GPULOAN_ARGUMENTS) {
+    const i32 loan = static_cast<i32>(blockIdx.x * blockDim.x + threadIdx.x);
+    if (loan < plan.size.n_plain) close_loan(plan, run, loan);
+}
+
 // A thread a group, blockIdx.y a share of the paths.
 extern "C" __global__ void __launch_bounds__(128) close_paths(GPULOAN_ARGUMENTS) {
     const i32 group = static_cast<i32>(blockIdx.x * blockDim.x + threadIdx.x);

@@ -165,6 +165,7 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_cells": horizon * n_causes + segments,
         "n_columns": len(plan.segments),
         "n_all_loans": plan.n_loans,
+        "n_plain": len(plan.plain.key),
         "n_groups": plan.n_groups,
     }
 

@@ -120,27 +120,61 @@ GPULOAN_DEVICE u32 bound_of_run(const Plan& plan, const Run& run, i64 row, i32 r
     return rank_bound(quality, run.mixing[row], common, obligors.run_residual_low[r], obligors.run_residual_high[r]);
 }
 
+// A plain loan's numbers: float64 in `amounts`, whole in `facts`.
+constexpr i32 COMMITMENT = 0, LGD = 1, KEPT_SHARE = 2, OPENING = 3, INDEX = 0, TERM = 1, LGD_TABLE = 2;
+
+struct Cents {
+    i64 ead, loss;
+};
+
 // (4) EAD is the scheduled balance, loss EAD x LGD; both float64 until they are cents.
-GPULOAN_DEVICE void plain_default(const Plan& plan, const Run& run, i64 row, i32 loan, i32 month) {
-    constexpr i32 COMMITMENT = 0, LGD = 1, KEPT_SHARE = 2, OPENING = 3, INDEX = 0, LGD_TABLE = 2;
-    const Plain& plain = plan.plain;
-    const double* const amounts = plain.amounts + static_cast<i64>(loan) * (OPENING + plan.size.horizon + 1);
-    const i32 table = plain.facts[4 * loan + LGD_TABLE];
+GPULOAN_DEVICE Cents plain_amounts(const double* amounts, i32 month, double lgd) {
     const double ead = amounts[COMMITMENT] * amounts[OPENING + month];
-    double lgd = amounts[LGD];
-    if (table >= 0) {
-        const Words w = draw(run.seed, run.first_path + row, LOAN, 0, plain.key[loan]);
-        const float systematic = plain.lgd_loading[loan] * run.factors[row];
-        const float score = fma(plain.lgd_residual[loan], normal(w.w0), -systematic);
-        lgd = static_cast<double>(clip(at_score(plain.lgd_tables + table * SCORE_TABLE, score), ZERO, ONE));
+    return {rounded_product(ead, 1.0), rounded_product(ead * lgd, amounts[KEPT_SHARE])};
+}
+
+GPULOAN_DEVICE const double* amounts_of(const Plan& plan, i32 loan) {
+    return plan.plain.amounts + static_cast<i64>(loan) * (OPENING + plan.size.horizon + 1);
+}
+
+// (4) LGD read at a score of the loan's draw and of F_0.
+GPULOAN_DEVICE double drawn_lgd(const Plan& plan, const Run& run, i64 row, i32 loan) {
+    const Plain& plain = plan.plain;
+    const Words w = draw(run.seed, run.first_path + row, LOAN, 0, plain.key[loan]);
+    const float systematic = plain.lgd_loading[loan] * run.factors[row];
+    const float score = fma(plain.lgd_residual[loan], normal(w.w0), -systematic);
+    const float* const table = plain.lgd_tables + plain.facts[4 * loan + LGD_TABLE] * SCORE_TABLE;
+    return static_cast<double>(clip(at_score(table, score), ZERO, ONE));
+}
+
+// Where LGD is fixed a loan's amounts follow from the month: its defaults are counted by month, and added up at the end.
+GPULOAN_DEVICE void plain_default(const Plan& plan, const Run& run, i64 row, i32 loan, i32 month) {
+    const double* const amounts = amounts_of(plan, loan);
+    const i32 index = plan.plain.facts[4 * loan + INDEX];
+    const bool is_fixed = plan.plain.facts[4 * loan + LGD_TABLE] < 0;
+    const Cents cents = plain_amounts(amounts, month, is_fixed ? amounts[LGD] : drawn_lgd(plan, run, row, loan));
+    add_to_path(plan, run, row, index, month, 0, cents.ead, cents.loss);
+    if (is_fixed) {
+        atomicAdd(run.counts + static_cast<i64>(loan) * (plan.size.horizon + 1) + month, 1);
+    } else {
+        add_to_loan(run, index, 0, cents.ead, cents.loss, 1);
     }
-    const i64 lost = rounded_product(ead * lgd, amounts[KEPT_SHARE]);
-    record(plan, run, row, plain.facts[4 * loan + INDEX], month, 0, rounded_product(ead, 1.0), lost);
+}
+
+// The sums of a plain loan that was counted by month.
+GPULOAN_DEVICE void close_loan(const Plan& plan, const Run& run, i32 loan) {
+    const double* const amounts = amounts_of(plan, loan);
+    for (i32 month = 1; month <= plan.size.horizon; ++month) {
+        const i32 n = run.counts[static_cast<i64>(loan) * (plan.size.horizon + 1) + month];
+        if (n == 0) continue;
+        const Cents cents = plain_amounts(amounts, month, amounts[LGD]);
+        add_to_loan(run, plan.plain.facts[4 * loan + INDEX], 0, cents.ead, cents.loss, n);
+    }
 }
 
 // The plain loans of an obligor that defaults in a month.
 GPULOAN_DEVICE void plain_loans_default(const Plan& plan, const Run& run, i64 row, i32 p, i32 month) {
-    constexpr i32 FIRST = 1, END = 2, TERM = 1;
+    constexpr i32 FIRST = 1, END = 2;
     const i32* const facts = plan.obligors.facts + 4 * p;
     for (i32 loan = facts[FIRST]; loan < facts[END]; ++loan) {
         if (month <= plan.plain.facts[4 * loan + TERM]) plain_default(plan, run, row, loan, month);

@@ -14,7 +14,7 @@ constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score
 struct Size {
     i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
     i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps, n_causes;
-    i32 n_cells, n_columns, n_all_loans, n_groups;
+    i32 n_cells, n_columns, n_all_loans, n_plain, n_groups;
 };
 
 // The market block (2). Tables by month are (T + 1, generations or vintages).
@@ -146,6 +146,7 @@ struct Run {
     float *demand, *premium, *used, *outside, *launch_month, *launch_size, *factors, *mixing;
     float *log_hazard;
     u8 *arena;
+    i32 *counts;  // (plain loans, H + 1) defaults of those whose LGD is fixed
     i64 *cells, *loss, *discounted_loss, *defaulted_balance, *largest_loss;
     i32 *defaults;
     i64 *by_loan, *by_group;

@@ -34,17 +34,18 @@ GPULOAN_DEVICE void add(i64* place, i64 amount) {
     if (amount != 0) atomicAdd(reinterpret_cast<u64*>(place), static_cast<u64>(amount));
 }
 
-GPULOAN_DEVICE void add_amount(i64* row, i32 place, i64 amount) {
-    add(row + place, amount & static_cast<i64>(LOW32_OF_64));
-    add(row + place + 1, amount >> 32);
+// n times an amount, or a product; n below 2^31.
+GPULOAN_DEVICE void add_amount(i64* row, i32 place, i64 amount, i64 n) {
+    add(row + place, n * (amount & static_cast<i64>(LOW32_OF_64)));
+    add(row + place + 1, n * (amount >> 32));
 }
 
-GPULOAN_DEVICE void add_product(i64* row, i32 place, i64 a, i64 b) {
+GPULOAN_DEVICE void add_product(i64* row, i32 place, i64 a, i64 b, i64 n) {
     const Digits digits = product(a, b);
-    add(row + place, digits.d0);
-    add(row + place + 1, digits.d1);
-    add(row + HIGH + place, digits.d2);
-    add(row + HIGH + place + 1, digits.d3);
+    add(row + place, n * digits.d0);
+    add(row + place + 1, n * digits.d1);
+    add(row + HIGH + place, n * digits.d2);
+    add(row + HIGH + place + 1, n * digits.d3);
 }
 
 GPULOAN_DEVICE void add_to_cell(i64* cell, i64 ead, i64 loss) {
@@ -53,21 +54,15 @@ GPULOAN_DEVICE void add_to_cell(i64* cell, i64 ead, i64 loss) {
     add(cell + 2, loss);
 }
 
-// One default. The sums of its loan are complete but for what follows from its causes; those of groups need the path's own
-// sums first, its cells: months and causes, then the codes of the user's columns.
-GPULOAN_DEVICE void record(const Plan& plan, const Run& run, i64 row, i32 loan, i32 month, i32 cause, i64 ead, i64 loss) {
+// One default among its path's integers. The sums of groups need the path's own sums first, its cells: months and causes,
+// then the codes of the user's columns.
+GPULOAN_DEVICE void add_to_path(const Plan& plan, const Run& run, i64 row, i32 loan, i32 month, i32 cause, i64 ead,
+                                i64 loss) {
     add(run.loss + row, loss);
     add(run.discounted_loss + row, discounted(loss, plan.groups.discount[month]));
     add(run.defaulted_balance + row, ead);
     atomicMax(run.largest_loss + row, loss);
     atomicAdd(run.defaults + row, 1);
-    i64* const of_loan = run.by_loan + static_cast<i64>(loan) * COLUMNS;
-    add_amount(of_loan, E, ead);
-    add_product(of_loan, E_SQUARED, ead, ead);
-    add_product(of_loan, E_L, ead, loss);
-    add_product(of_loan, L_SQUARED, loss, loss);
-    add(of_loan + BY_CAUSE + 3 * cause, 1);
-    add_amount(of_loan, BY_CAUSE + 3 * cause + 1, loss);
     const Groups& groups = plan.groups;
     i64* const cells = run.cells + row * plan.size.n_cells * CELL;
     add_to_cell(cells + ((month - 1) * plan.size.n_causes + cause) * CELL, ead, loss);
@@ -76,6 +71,17 @@ GPULOAN_DEVICE void record(const Plan& plan, const Run& run, i64 row, i32 loan, 
         const i32 code = groups.segment_code[static_cast<i64>(s) * plan.size.n_all_loans + loan];
         add_to_cell(segments + (groups.segment_start[s] - groups.first_segment + code) * CELL, ead, loss);
     }
+}
+
+// `n` equal defaults among the integers of their loan, complete but for what follows from its causes.
+GPULOAN_DEVICE void add_to_loan(const Run& run, i32 loan, i32 cause, i64 ead, i64 loss, i64 n) {
+    i64* const of_loan = run.by_loan + static_cast<i64>(loan) * COLUMNS;
+    add_amount(of_loan, E, ead, n);
+    add_product(of_loan, E_SQUARED, ead, ead, n);
+    add_product(of_loan, E_L, ead, loss, n);
+    add_product(of_loan, L_SQUARED, loss, loss, n);
+    add(of_loan + BY_CAUSE + 3 * cause, n);
+    add_amount(of_loan, BY_CAUSE + 3 * cause + 1, loss, n);
 }
 
 // Cells of a group: first, first + step, ... below end.

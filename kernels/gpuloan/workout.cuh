@@ -103,8 +103,11 @@ GPULOAN_DEVICE void sell(Walker<Team>& w, i32 t, i32 loan) {
     const double commitment = loans.commitment_cents[loan];
     atomicAdd(w.m.counters + UNSOLD, -1);
     if (!w.is_active) return;
-    record(w.plan, w.run, w.row, loans.index[loan], month_cause >> CAUSE_BITS, month_cause & ((1 << CAUSE_BITS) - 1),
-           to_cents(commitment, w.m.ead[loan]), to_cents(commitment, fraction));
+    const i32 index = loans.index[loan], month = month_cause >> CAUSE_BITS;
+    const i32 cause = month_cause & ((1 << CAUSE_BITS) - 1);
+    const i64 ead = to_cents(commitment, w.m.ead[loan]), lost = to_cents(commitment, fraction);
+    add_to_path(w.plan, w.run, w.row, index, month, cause, ead, lost);
+    add_to_loan(w.run, index, cause, ead, lost, 1);
 }
 
 // The sales of month t, a thread each; next month's list is emptied.

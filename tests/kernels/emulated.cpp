@@ -17,7 +17,7 @@ struct Kernel {
 const Kernel KERNELS[] = {
     KERNEL(draw_ahead),         KERNEL(simulate_plain),     KERNEL(simulate_small_8),  KERNEL(simulate_small_16),
     KERNEL(simulate_block_128), KERNEL(simulate_block_256), KERNEL(simulate_block_512), KERNEL(simulate_large_512),
-    KERNEL(close_paths),
+    KERNEL(close_loans),        KERNEL(close_paths),
 };
 
 }  // namespace

@@ -75,7 +75,9 @@ def test_memory_grows_with_paths_only_by_the_path(layout):
 def test_a_plain_book_walks_no_months():
     portfolio = Portfolio.read("vasicek-100")
     plain = lay_out(build_plan(portfolio, portfolio.market))
-    assert [x.kernel for x in launches(plain, 1000, H200)] == ["draw_ahead", "simulate_plain", "close_paths"]
+    assert [x.kernel for x in launches(plain, 1000, H200)] == [
+        "draw_ahead", "simulate_plain", "close_loans", "close_paths",
+    ]  # fmt: skip
     assert buffers(plain, 1000, H200)["arena"].n_bytes == 0
 
 
