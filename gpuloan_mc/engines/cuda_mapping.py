@@ -117,9 +117,9 @@ def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fal
     if walks:
         chosen = walk(layout, device)
         shared = layout.hot_bytes * chosen.teams if chosen.is_shared else 0
-        result.append(
-            Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared)
-        )
+        result.append(Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared))
+    if layout.size["n_plain"]:
+        result.append(Launch("close_loans", (-(-layout.size["n_plain"] // THREADS), 1, 1), threads, 0))
     across = -(-layout.size["n_groups"] // THREADS)
     slices = max(1, min(-(-n_paths // 64), -(-device.multiprocessors * 8 // across), 65_535))
     result.append(Launch("close_paths", (across, slices, 1), threads, 0))
@@ -156,6 +156,7 @@ def buffers(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fals
         "mixing": scratch(f32, 2, n_paths),
         "log_hazard": scratch(f32, size["n_classes"], horizon + 1, n_paths),
         "arena": scratch(np.dtype(np.uint8), teams, arena),
+        "counts": Buffer((size["n_plain"], horizon + 1), i32, True, False),
         "cells": Buffer((n_paths, size["n_cells"], 3), i64, True, False),
         "loss": output(i64, n_paths),
         "discounted_loss": output(i64, n_paths),
