@@ -13,8 +13,20 @@ import gpuloan_mc
 
 TOPICS = "arithmetic philox market obligors loans recovery path".split()
 
-_SCALARS = {"float": np.float32, "double": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64}
-_STRUCTS = {"ExpParts": (np.float32, 2), "ValueAndRest": (np.float32, 2), "Words": (np.uint32, 4), "Funds": (np.float32, 3)}
+_SCALARS = {
+    "float": np.float32,
+    "double": np.float64,
+    "i32": np.int32,
+    "u32": np.uint32,
+    "i64": np.int64,
+    "u64": np.uint64,
+}
+_STRUCTS = {
+    "ExpParts": (np.float32, 2),
+    "ValueAndRest": (np.float32, 2),
+    "Words": (np.uint32, 4),
+    "Funds": (np.float32, 3),
+}
 
 _FUNCTION = re.compile(r"^GPULOAN_FUNCTION\s+(\w+)\s+(\w+)\(([^)]*)\)", re.MULTILINE)
 _CONSTANTS = re.compile(r"^constexpr \w+ ([^;]*);", re.MULTILINE)
@@ -93,7 +105,9 @@ def host_source() -> str:
     lines = []
     for f in functions().values():
         declared, statement = _call(f)
-        lines.append(f'extern "C" void call_{f.name}(i64 calls, {declared}) {{ for (i64 i = 0; i < calls; ++i) {statement} }}')
+        lines.append(
+            f'extern "C" void call_{f.name}(i64 calls, {declared}) {{ for (i64 i = 0; i < calls; ++i) {statement} }}'
+        )
     values = ", ".join(f"static_cast<double>({name})" for name in constants())
     lines.append(f'extern "C" {{ extern const double constants[]; const double constants[] = {{{values}}}; }}')
     # what the flags do to a product that meets a sum: no header has one
