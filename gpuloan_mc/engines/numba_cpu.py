@@ -14,7 +14,7 @@ from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.market import MAX_LAUNCHES
 from ..totals import N_DIGITS, Totals, carry
-from .base import PathTable
+from .base import Footprint, PathTable, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -65,6 +65,12 @@ class NumbaCpu:
     def longest_chunk(self, plan: Plan) -> int:
         """Paths of a chunk at most: 36 bytes each, and prices where they are kept."""
         return _LONGEST_CHUNK
+
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """The layout, each worker's memory and sums, and a table."""
+        self.prepare(plan)
+        each = array_bytes(self._memory[0].values) + array_bytes(_sums(plan))
+        return Footprint(array_bytes(self._book_values) + self.workers * each + 2 * table_bytes(plan, chunk))
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
@@ -197,6 +203,13 @@ def _totals(rows: I64) -> Totals:
         ead_loss=digits(E_L, 4),
         loss_squared=digits(L_SQUARED, 4),
     )
+
+
+def array_bytes(values: Any) -> int:
+    """Bytes of the arrays in a named tuple, and in those within it."""
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(array_bytes(v) for v in values) if isinstance(values, tuple) else 0
 
 
 def memory(book: Any) -> Any:
