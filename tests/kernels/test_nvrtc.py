@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Literal
 
 import pytest
 
+from gpuloan_mc.engines import cuda_sources
+from gpuloan_mc.errors import EnvironmentProblem
+
 from . import headers, ptx
 
-nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
-
 ARCHITECTURES = [75, 80, 90, 100, 120]
-OPTIONS = [
-    "-std=c++17",
-    "-fmad=false",
-    "-ftz=false",
-    "-prec-div=true",
-    "-prec-sqrt=true",
-    "-default-device",
-    "-Xptxas=-v",
-]
 CENTS = ("call_to_cents", "call_discounted")
 KERNELS = headers.kernel_root() / "simulate.cu"
 SOURCES = {"headers": headers.device_source()}
@@ -28,43 +20,33 @@ if KERNELS.is_file():
     SOURCES["simulate.cu"] = KERNELS.read_text(encoding="utf-8")
 
 
-def checked(answer: tuple[Any, ...]) -> Any:
-    status, *values = answer
-    assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, status
-    return values[0] if values else None
+def compiled(source: str, architecture: int, form: Literal["cubin", "ptx"]) -> cuda_sources.Code:
+    """Code and log, with the options of a run."""
+    try:
+        compiler = cuda_sources.nvrtc()
+    except EnvironmentProblem as missing:
+        pytest.skip(str(missing))
+    target = f"-arch={'compute' if form == 'ptx' else 'sm'}_{architecture}"
+    return compiler.compile(source, "headers.cu", (*cuda_sources.OPTIONS, target, f"-I{headers.kernel_root()}"), form)
 
 
-def compiled(source: str, architecture: str) -> tuple[str, bytes]:
-    """Log and code: PTX for compute_NN, a cubin for sm_NN."""
-    program = checked(nvrtc.nvrtcCreateProgram(source.encode(), b"headers.cu", 0, [], []))
-    options = [*OPTIONS, f"-arch={architecture}", f"-I{headers.kernel_root()}"]
-    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
-    log = bytearray(checked(nvrtc.nvrtcGetProgramLogSize(program)))
-    checked(nvrtc.nvrtcGetProgramLog(program, log))
-    assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
-    is_ptx = architecture.startswith("compute")
-    size, read = (
-        (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX) if is_ptx else (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
-    )
-    code = bytearray(checked(size(program)))
-    checked(read(program, code))
-    checked(nvrtc.nvrtcDestroyProgram(program))
-    return log.decode(), bytes(code)
+def ptx_of(source: str) -> str:
+    return compiled(source, 90, "ptx").data.decode()
 
 
 @pytest.mark.parametrize("number", ARCHITECTURES)
 @pytest.mark.parametrize("source", SOURCES)
 def test_it_compiles_without_a_word(source, number):
-    log, code = compiled(SOURCES[source], f"sm_{number}")
-    assert ptx.complaints(log) == []
-    assert ptx.spilled_bytes(log) == 0
-    assert code.startswith(b"\x7fELF")
+    code = compiled(SOURCES[source], number, "cubin")
+    assert ptx.complaints(code.log) == []
+    assert ptx.spilled_bytes(code.log) == 0
+    assert code.data.startswith(b"\x7fELF")
 
 
 @pytest.fixture(scope="module", params=SOURCES)
 def module(request) -> tuple[str, str]:
     """A source's name and its PTX."""
-    return request.param, compiled(SOURCES[request.param], "compute_90")[1].decode().rstrip("\0")
+    return request.param, ptx_of(SOURCES[request.param])
 
 
 def test_every_entry_is_in_the_ptx(module):
@@ -100,16 +82,16 @@ FAULTY = {
 @pytest.mark.parametrize("argument, statement", [(a, s) for a, some in FAULTY.items() for s in some])
 def test_a_fault_is_seen(argument, statement):
     source = f'extern "C" __global__ void faulty({argument}) {{ {statement} }}'
-    found = ptx.faults(compiled(source, "compute_90")[1].decode(), ("faulty",) if "double" in argument else ())
+    found = ptx.faults(ptx_of(source), ("faulty",) if "double" in argument else ())
     assert any(FAULTY[argument][statement] in fault for fault in found), found
 
 
 def test_exact_products_may_meet_a_sum():
     source = 'extern "C" __global__ void exact(float* x) { x[0] = 0.5f * x[1] + x[2]; }'
-    assert ptx.faults(compiled(source, "compute_90")[1].decode()) == []
+    assert ptx.faults(ptx_of(source)) == []
 
 
 def test_a_log_that_says_more_is_a_complaint():
-    log, _ = compiled('extern "C" __global__ void f(float* x) { int unused; x[0] = 1; }', "sm_90")
-    assert ptx.complaints(log) != []
+    code = compiled('extern "C" __global__ void f(float* x) { int unused; x[0] = 1; }', 90, "cubin")
+    assert ptx.complaints(code.log) != []
     assert ptx.spilled_bytes("ptxas   .     8 bytes stack frame, 12 bytes spill stores, 16 bytes spill loads") == 28
