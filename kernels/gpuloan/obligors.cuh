@@ -72,7 +72,7 @@ GPULOAN_FUNCTION float highest_quality(const float* table, i32 is_t, float log_h
     if (below == 0) return -1e6f;
     const i32 cell = below - 1;
     const float slope = table[n_cells + cell];
-    const float inside = slope > ZERO ? quotient(level - table[cell], slope) : step;
+    const float inside = slope > ZERO ? (level - table[cell]) / slope : step;
     if (below == n_cells && !(inside < step)) return 1e6f;
     return fma(static_cast<float>(cell), step, low) + minimum(inside, step);
 }
@@ -80,9 +80,9 @@ GPULOAN_FUNCTION float highest_quality(const float* table, i32 is_t, float log_h
 // A rank that no obligor in default exceeds: A <= `quality` needs epsilon <= (quality/W - a*n)/residual.
 // `common` is the least a*n of the obligors it serves, `residual_*` the range of their residuals.
 GPULOAN_FUNCTION u32 rank_bound(float quality, float mixing, float common, float residual_low, float residual_high) {
-    float distance = quotient(quality, mixing) - common;
+    float distance = quality / mixing - common;
     distance = fma(MARGIN, ONE + magnitude(distance), distance);
-    const float z = quotient(distance, distance > ZERO ? residual_low : residual_high);
+    const float z = distance / (distance > ZERO ? residual_low : residual_high);
     return with_slack(rank_of(normal_cdf(z + MARGIN)));
 }
 
