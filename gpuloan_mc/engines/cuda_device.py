@@ -71,6 +71,12 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until all launches are done."""
 
+    def mark(self) -> Any:
+        """A point in the device's work, for `seconds`."""
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Time on the device from one mark to another."""
+
 
 class CupyBuffer:
     """Memory from CuPy's pool."""
@@ -106,10 +112,12 @@ class CupyDevice:
         self._module: Any = None
 
     def free_bytes(self) -> int:
-        """Memory that can be had: what the driver has, and what CuPy's pool holds unused."""
+        """Memory that can be had: what the driver has and CuPy's pool holds unused, within the pool's limit."""
         with self._errors():
             pool = self._cupy.get_default_memory_pool()
-            return int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+            free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+            limit = int(pool.get_limit())
+            return min(free, limit - int(pool.used_bytes())) if limit else free
 
     def load(self) -> None:
         """Compile the kernels for this device, or load what was compiled before.
@@ -156,6 +164,19 @@ class CupyDevice:
         with self._errors():
             self._cupy.cuda.get_current_stream().synchronize()
 
+    def mark(self) -> Any:
+        """A point in the device's work: a CUDA event."""
+        with self._errors():
+            event = self._cupy.cuda.Event()
+            event.record()
+            return event
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Time on the device from one mark to another."""
+        with self._errors():
+            end.synchronize()
+            return float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """The device is current; CUDA's errors become sentences."""
@@ -174,6 +195,11 @@ class CupyDevice:
             if problem is None:
                 raise
             raise problem from error
+
+
+def connect(number: int) -> Device:
+    """The device of this number; tests put another one here."""
+    return CupyDevice(number)
 
 
 def import_cupy() -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import EnvironmentProblem
 from ..plan import Plan
+from . import cuda_device
 from .base import Footprint, PathTable, joined, table_bytes
-from .cuda_device import CupyDevice, Device, OutOfDeviceMemory
+from .cuda_device import Device, OutOfDeviceMemory
 from .cuda_layout import lay_out
 from .cuda_mapping import launches, outputs, table
 from .cuda_sources import WAY_OUT
@@ -32,8 +33,8 @@ class CupyRaw:
 
     name = "cuda"
 
-    def __init__(self, devices: Sequence[int] = (0,), connect: Callable[[int], Device] = CupyDevice) -> None:
-        self._devices = [connect(number) for number in devices]
+    def __init__(self, devices: Sequence[int] = (0,), connect: Callable[[int], Device] | None = None) -> None:
+        self._devices = [(connect or cuda_device.connect)(number) for number in devices]
         self._plan: Plan | None = None
 
     def prepare(self, plan: Plan) -> None:
