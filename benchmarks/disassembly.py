@@ -67,7 +67,7 @@ class Kernel:
         before = self._before()
         for i, following in enumerate(self._after):
             for head in following:
-                if head in self._dominators[i] and self.instructions[i].address != self.instructions[head].address:
+                if self._dominators[i] >> head & 1 and self.instructions[i].address != self.instructions[head].address:
                     found.setdefault(head, {head}).update(_reaching(i, head, before))
         loops = [Loop(head, frozenset(body)) for head, body in found.items()]
         return sorted(loops, key=lambda loop: (-len(loop.body), loop.head))
@@ -109,16 +109,18 @@ class Kernel:
         return before
 
     @cached_property
-    def _dominators(self) -> list[frozenset[int]]:
-        """Positions that lie on every way to each."""
-        before, everything = self._before(), frozenset(range(len(self.instructions)))
-        dominators = [frozenset({0})] + [everything] * (len(self.instructions) - 1)
+    def _dominators(self) -> list[int]:
+        """Positions that lie on every way to each, as bits of an integer."""
+        before, everything = self._before(), (1 << len(self.instructions)) - 1
+        dominators = [1] + [everything] * (len(self.instructions) - 1)
         changed = True
         while changed:
             changed = False
             for i in range(1, len(self.instructions)):
-                common = frozenset.intersection(*(dominators[j] for j in before[i])) if before[i] else frozenset()
-                if (new := common | {i}) != dominators[i]:
+                common = everything if before[i] else 0
+                for j in before[i]:
+                    common &= dominators[j]
+                if (new := common | 1 << i) != dominators[i]:
                     dominators[i], changed = new, True
         return dominators
 

@@ -4,6 +4,7 @@
     python benchmarks/sass.py --rate on_event=0.05     # a function that 5 % of lanes enter in one go round its loop
     python benchmarks/sass.py --dense on_event=0.05    # the same, gathered first: only those lanes' share
 
+The compiler notes a line once where neighbours share it, so a few instructions count for the function before theirs.
 A warp that has to handle an event of probability p in any of its 32 lanes does so in 1 - (1-p)^32 of the cases.
 """
 
@@ -65,9 +66,9 @@ KERNEL of_group_threshold(u32* out, const float* table, const float* log_h, floa
     out[I] = group_threshold(table, log_h[I], log_scale, ONE, common[I], inverse);
 }
 KERNEL of_cents(i64* out, const float* fraction, double commitment) { out[I] = to_cents(commitment, fraction[I]); }
-KERNEL of_pay(Funds* funds, const float* principal, const float* service, const float* income, float reserve_months, float sweep) {
+KERNEL of_pay(Funds* funds, const float* principal, const float* service, const float* income, float months, float sweep) {
     const Funds f = funds[I];
-    funds[I] = pay(f.balance, f.reserve, f.support, principal[I], service[I], income[I], reserve_months, sweep);
+    funds[I] = pay(f.balance, f.reserve, f.support, principal[I], service[I], income[I], months, sweep);
 }
 // a loan of two deployments that pays month after month: state in registers, spot prices and rates uniform
 KERNEL of_months(Funds* funds, const float4* terms, const float4* contracts, const float4* months, i32 n_months) {
@@ -177,7 +178,9 @@ def _loop_name(kernel: Kernel, loop: Loop | None) -> str:
     if loop is None:
         return "once"
     lines = [kernel.instructions[p].frames[-1][1] for p in loop.body if kernel.instructions[p].frames]
-    return f"loop at {kernel.instructions[loop.head].address:#06x}, lines {min(lines, default=0)}-{max(lines, default=0)}"
+    return (
+        f"loop at {kernel.instructions[loop.head].address:#06x}, lines {min(lines, default=0)}-{max(lines, default=0)}"
+    )
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -221,7 +224,9 @@ HEAD = f"{'':44}{'slots':>8}{'ALU cycles':>12}{'conversions':>13}{'wavefronts':>
 
 
 def row(name: str, cost: Cost) -> str:
-    return f"{name:44}{cost.slots:8.1f}{cost.alu:12.1f}{cost.conversions:13.1f}{cost.wavefronts:12.1f}{cost.limit:14.2e}"
+    return (
+        f"{name:44}{cost.slots:8.1f}{cost.alu:12.1f}{cost.conversions:13.1f}{cost.wavefronts:12.1f}{cost.limit:14.2e}"
+    )
 
 
 def report(kernel: Kernel, size: Sizes, weights: Weights) -> Iterator[str]:
@@ -243,7 +248,9 @@ def stated(pairs: list[str]) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="sm_90")
-    parser.add_argument("--rate", action="append", default=[], metavar="FUNCTION=P", help="entered by this share of lanes")
+    parser.add_argument(
+        "--rate", action="append", default=[], metavar="FUNCTION=P", help="entered by this share of lanes"
+    )
     parser.add_argument("--dense", action="append", default=[], metavar="FUNCTION=P", help="the same, lanes gathered")
     parser.add_argument("--kernel", help="only this entry of simulate.cu")
     parser.add_argument("--json", type=Path, help="write the counts here too")
@@ -269,9 +276,13 @@ def main() -> int:
             print("\n" + "\n".join(report(kernel, entry_sizes[name], weights)))
     if asked.json:
         split_ = {name: split(kernel, weights) for name, kernel in (functions | entries).items()}
-        told = {n: {loop: {f: asdict(c) for f, c in part.items()} for loop, part in p.items()} for n, p in split_.items()}
+        told = {
+            n: {loop: {f: asdict(c) for f, c in part.items()} for loop, part in p.items()} for n, p in split_.items()
+        }
         size = {name: asdict(s) for name, s in (function_sizes | entry_sizes).items()}
-        asked.json.write_text(json.dumps({"architecture": asked.arch, "weights": asdict(weights), "sizes": size, "cost": told}))
+        asked.json.write_text(
+            json.dumps({"architecture": asked.arch, "weights": asdict(weights), "sizes": size, "cost": told})
+        )
     return 0
 
 
