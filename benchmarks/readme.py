@@ -19,6 +19,7 @@ python benchmarks/run.py --quick     # equality, then ratios, within five minute
 python benchmarks/run.py             # the same with enough repeats; writes results/<machine>-<version>.json and this page
 python benchmarks/peers.py           # other packages side by side, in an environment that the script makes
 python benchmarks/device.py          # on a GPU machine: tests, digests, memory, sanitizer, times; within eight minutes
+python benchmarks/sass.py            # what the kernels cost, counted in their machine code: needs no GPU, times nothing
 python benchmarks/run.py --readme    # this page again, from results/
 ```
 
