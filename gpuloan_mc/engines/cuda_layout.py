@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..plan import CAUSES, Plan
-from ..reference.arithmetic import I64
+from ..reference.arithmetic import F32, I64
 from .numba_layout import (
     END_LOAN,
     FIRST_LOAN,
@@ -30,7 +30,9 @@ from .numba_layout import (
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
-START_SHIFT = 8  # of `packed`: generation in the low bits, first month in service above
+START_SHIFT = 8  # of a slot's third row: generation in the low bits, first month in service above
+TILE = 32  # loans whose rows lie together: a warp's
+STATE_ROWS, TERM_ROWS, SLOT_ROWS = 4, 8, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "horizon": horizon,
         "n_months": int(market.n_months),
         "n_generations": len(market.demand_beta),
+        "n_vintages": len(market.vintage_generation),
         "n_regimes": len(market.regime_means),
         "n_families": len(market.launch_first),
         "n_classes": plan.obligors.hazard.shape[1],
@@ -204,7 +207,7 @@ def _obligors(obligors: Obligors, early: I64) -> Part:
 
 
 def _loans(plan: Plan, order: I64) -> Part:
-    loans, covenant = plan.loans, plan.loans.dscr_default > 0
+    loans = plan.loans
     columns = {
         "key": loans.key,
         "index": loans.index,
@@ -215,21 +218,40 @@ def _loans(plan: Plan, order: I64) -> Part:
         "undrawn": loans.undrawn,
         "draw_month": loans.draw_month,
         "first_month": loans.first_month,
-        "margin": loans.margin,
-        "floating": loans.floating,
-        "reserve_months": loans.reserve_months,
-        "lockup": np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
-        "covenant": loans.dscr_default,
-        "allowed": np.where(covenant, loans.dscr_default_months, f32(np.inf)).astype(f32),
-        "sweep_share": loans.sweep_share,
-        "ltv_cap": loans.ltv_cap,
         "refinance_ltv": loans.refinance_ltv,
         "kept_share": loans.kept_share,
         "pulled_in": loans.pulled_in,
         "n_deployments": np.diff(loans.first_deployment).astype(i32),
     }
     part = {name: np.ascontiguousarray(values[order]) for name, values in columns.items()}
-    return part | {"principal": np.ascontiguousarray(loans.principal[order].T)}
+    return part | {"terms": _terms(plan, order), "principal": np.ascontiguousarray(loans.principal[order].T)}
+
+
+def _terms(plan: Plan, order: I64) -> F32:
+    """(tiles, rows, TILE) float32: rows as in kernels/gpuloan/memory.cuh, three a slot at the end."""
+    loans, deployments, n, n_slots = plan.loans, plan.deployments, len(order), _n_slots(plan)
+    covenant = loans.dscr_default > 0
+    fixed = (
+        loans.margin,
+        loans.floating,
+        loans.reserve_months,
+        np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
+        loans.dscr_default,
+        np.where(covenant, loans.dscr_default_months, f32(np.inf)).astype(f32),
+        loans.sweep_share,
+        loans.ltv_cap,
+    )
+    rows = np.zeros((TERM_ROWS + SLOT_ROWS * n_slots, -(-n // TILE) * TILE), f32)
+    for row, values in enumerate(fixed):
+        rows[row, :n] = values[order]
+    place = _matrix_place(plan, order)
+    slot, lane = place // max(n, 1), place % max(n, 1)
+    rows[TERM_ROWS + SLOT_ROWS * slot, lane] = deployments.hours
+    rows[TERM_ROWS + SLOT_ROWS * slot + 1, lane] = deployments.hourly_opex
+    packed = np.full((n_slots, rows.shape[1]), NO_MONTH << START_SHIFT, i32)
+    packed[slot, lane] = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
+    rows[TERM_ROWS + 2 :: SLOT_ROWS] = packed.view(f32)  # bits, never a number
+    return np.ascontiguousarray(rows.reshape(len(rows), -1, TILE).swapaxes(0, 1))
 
 
 def _matrix_place(plan: Plan, order: I64) -> I64:
@@ -244,7 +266,6 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
     tenant = deployments.tenant
     if len(active):
         tenant = np.where(tenant >= 0, active[np.maximum(tenant, 0)], -1)
-    packed = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
     columns = {
         "key": (deployments.key, 0),
         "generation": (deployments.generation, 0),
@@ -252,7 +273,6 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
         "tenant": (tenant.astype(i32), -1),
         "in_service": (deployments.in_service, 0),
         "start": (deployments.start, NO_MONTH),
-        "packed": (packed.astype(i32), NO_MONTH << START_SHIFT),
         "contract_end": (deployments.contract_end, 0),
         "units": (deployments.units.astype(i32), 0),
         "contract_rate": (deployments.contract_rate, 0),
@@ -267,7 +287,9 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
     for name, (values, missing) in columns.items():
         part[name] = np.full(_n_slots(plan) * len(order), missing, values.dtype)
         part[name][place] = values
-    return part
+    slot, lane = np.divmod(np.arange(_n_slots(plan) * len(order)), max(len(order), 1))
+    row = (lane // TILE) * (STATE_ROWS + _n_slots(plan)) + STATE_ROWS + slot
+    return part | {"let_place": (row * TILE + lane % TILE).astype(i32)}
 
 
 def _lists(plan: Plan, order: I64, active: I64) -> Part:
@@ -314,6 +336,13 @@ def _groups(plan: Plan) -> Part:
 
 
 COUNTERS = 8
+BANKS = 128  # bytes of a row of shared memory's banks
+
+
+def _apart(n_bytes: int) -> int:
+    """Bytes from one path's hot memory to the next: a quarter of a row off, so that four paths of a warp, eight lanes
+    each, meet no bank of another's."""
+    return n_bytes + (BANKS // 4 - n_bytes) % BANKS
 
 
 def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
@@ -330,11 +359,7 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "level": 4 * c,
         "counters": 4 * COUNTERS,
         "hit_end": 4 * (horizon + 2),
-        "balance": 4 * n,
-        "reserve": 4 * n,
-        "support": 4 * n,
-        "breaches": 4 * n,
-        "let_rate": 4 * d,
+        "state": 4 * -(-n // TILE) * TILE * (STATE_ROWS + size["n_slots"]),
     }
     cold = {
         "log_hazard": 4 * c * (horizon + 1) if size["n_fed_back"] else 0,
@@ -345,6 +370,7 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "contract_state": d,
         "contract_end": 4 * d,
         "tenant_lost": n,
+        "claim_rate": 4 * d,
         "queue": 4 * n,
         "sales": 4 * n,
         "workouts": 4 * n,
@@ -366,5 +392,6 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
             part[name] = i32(place)
             place += -(-n_bytes // 16) * 16
         totals.append(place)
+    totals[0] = _apart(totals[0])
     part |= {"hot_bytes": i32(totals[0]), "cold_bytes": i32(totals[1])}
     return part, totals[0], totals[1]

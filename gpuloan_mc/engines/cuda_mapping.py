@@ -117,9 +117,7 @@ def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fal
     if walks:
         chosen = walk(layout, device)
         shared = layout.hot_bytes * chosen.teams if chosen.is_shared else 0
-        result.append(
-            Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared)
-        )
+        result.append(Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared))
     across = -(-layout.size["n_groups"] // THREADS)
     slices = max(1, min(-(-n_paths // 64), -(-device.multiprocessors * 8 // across), 65_535))
     result.append(Launch("close_paths", (across, slices, 1), threads, 0))

@@ -375,7 +375,9 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     due = np.where(deployments.start > 1, deployments.start, np.maximum(deployments.contract_end + 1, 1))
     months = horizon + 1
     due_first, due_list = lists_by_place(np.where(let, due, -1), np.arange(len(let)), months)
-    start_first, start = lists_by_place(np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months)
+    start_first, start = lists_by_place(
+        np.where(deployments.start > 1, deployments.start, -1), np.arange(len(let)), months
+    )
     every = np.arange(n_loans)
     draw_first, draw = lists_by_place(np.where(loans.draw_month > 0, loans.draw_month, -1), every, months)
     late = loans.first_month > 1

@@ -8,9 +8,11 @@ namespace gpuloan {
 
 using u8 = unsigned char;
 
+constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score: a value and a slope for each cell
+
 // How many there are of what.
 struct Size {
-    i32 horizon, n_months, n_generations, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
+    i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
     i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps, n_causes;
     i32 n_cells, n_columns, n_all_loans, n_groups;
 };
@@ -63,24 +65,25 @@ struct Plain {
     const float *lgd_tables;
 };
 
-// Loans with deployments in lane order; `principal` is (H + 1, lanes).
+// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, rows, 32 lanes),
+// so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
 struct Loans {
     const u64 *key;
     const i32 *index;
     const double *commitment_cents;
     const float *balance, *reserve, *support, *undrawn;
     const i32 *draw_month, *first_month;
-    const float *margin, *floating, *reserve_months, *lockup, *covenant, *allowed, *sweep_share, *ltv_cap;
     const float *refinance_ltv, *kept_share;
     const i32 *pulled_in, *n_deployments;
-    const float *principal;
+    const float *terms, *principal;
 };
 
-// Deployments as a matrix (slot, lane). `packed`: generation in the low 8 bits, first month in service above.
+// Deployments as a matrix (slot, lane). `let_place`: where a path's state has the rate of the contract.
 struct Deployments {
     const u64 *key;
-    const i32 *generation, *vintage, *tenant, *in_service, *start, *packed, *contract_end, *units;
+    const i32 *generation, *vintage, *tenant, *in_service, *start, *contract_end, *units;
     const float *contract_rate, *hours, *opex, *hourly_opex, *unit_share, *sale_pressure, *claim_recovery;
+    const i32 *let_place;
 };
 
 // What happens in month t, or what a party has a hand in: entries first[t] to first[t + 1] of the list.
@@ -113,11 +116,11 @@ struct Groups {
     const i32 *segment_start, *segment_code;
 };
 
-// Byte offsets in a path's hot memory (to `let_rate`) and cold memory (from `log_hazard`).
+// Byte offsets in a path's hot memory (to `state`) and cold memory (from `log_hazard`).
 struct Places {
-    i32 released, overhang, contract, rent, spot, cumulative, level, counters, hit_end, balance, reserve, support;
-    i32 breaches, let_rate, log_hazard, months, hits, fallen, theta, contract_state, contract_end, tenant_lost;
-    i32 queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
+    i32 released, overhang, contract, rent, spot, cumulative, level, counters, hit_end, state;
+    i32 log_hazard, months, hits, fallen, theta, contract_state, contract_end, tenant_lost;
+    i32 claim_rate, queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
     i32 hot_bytes, cold_bytes;
 };
 

@@ -1,0 +1,150 @@
+// When obligors default (docs/model.md 3.3-3.6), and what follows for their plain loans (4).
+#pragma once
+
+#include "obligors.cuh"
+#include "philox.cuh"
+#include "plan.cuh"
+#include "tally.cuh"
+
+namespace gpuloan {
+
+constexpr i32 NEVER = 1 << 30;
+
+// ln H of a class by month.
+struct Levels {
+    const float* first;
+    i64 stride;
+
+    float at(i32 t) const { return first[t * stride]; }
+};
+
+// Of a class that the book's chips do not move.
+GPULOAN_DEVICE Levels levels_ahead(const Plan& plan, const Run& run, i64 row, i32 c) {
+    return {run.log_hazard + c * (plan.size.horizon + 1) * run.n_paths + row, run.n_paths};
+}
+
+// (3.3) a*n of an obligor.
+GPULOAN_DEVICE float common_part(const Plan& plan, const Run& run, i64 row, i32 p) {
+    float total = ZERO;
+    for (i32 k = 0; k < plan.size.n_factors; ++k) {
+        total = fma(plan.obligors.loadings[p * plan.size.n_factors + k], run.factors[k * run.n_paths + row], total);
+    }
+    return total;
+}
+
+// (3.3), (3.4) theta of an obligor decided by its own normal.
+GPULOAN_DEVICE float own_threshold(const Plan& plan, const Run& run, i64 row, i32 p, u32 w) {
+    const Obligors& obligors = plan.obligors;
+    return threshold(plan.hazards.log_hazard_table, plan.hazards.is_t_copula, run.mixing[row], obligors.residual[p],
+                     normal(w), common_part(plan, run, row, p), obligors.log_scale[p]);
+}
+
+// (3.5) first month with ln H >= theta, by search: ln H never falls.
+GPULOAN_DEVICE i32 own_month(const Plan& plan, const Run& run, i64 row, i32 p, u32 w, Levels levels) {
+    const float theta = own_threshold(plan, run, row, p, w);
+    i32 below = 1, above = plan.size.horizon + 1;
+    if (!(levels.at(plan.size.horizon) >= theta)) return NEVER;
+    while (below < above) {
+        const i32 middle = (below + above) / 2;
+        if (levels.at(middle) >= theta) {
+            above = middle;
+        } else {
+            below = middle + 1;
+        }
+    }
+    return below;
+}
+
+// What the thresholds of a group are made of on a path.
+struct Group {
+    float log_scale, inverse_mixing, common, inverse_residual;
+};
+
+GPULOAN_DEVICE Group group_on_path(const Plan& plan, const Run& run, i64 row, i32 p) {
+    return {plan.obligors.log_scale[p], run.mixing[run.n_paths + row], common_part(plan, run, row, p),
+            plan.obligors.inverse_residual[p]};
+}
+
+GPULOAN_DEVICE u32 month_threshold(const Plan& plan, const Group& group, Levels levels, i32 t) {
+    return group_threshold(plan.hazards.latent_table, levels.at(t), group.log_scale, group.inverse_mixing, group.common,
+                           group.inverse_residual);
+}
+
+// (3.6) first month with rank < threshold. Thresholds rise but for rounding, so the month that the search finds may not be
+// the first: the months before it follow as long as their thresholds lie within the slack of the rank.
+GPULOAN_DEVICE i32 grouped_month(const Plan& plan, const Run& run, i64 row, i32 p, u32 w, Levels levels) {
+    const Group group = group_on_path(plan, run, row, p);
+    const u32 place = rank(w);
+    const i32 horizon = plan.size.horizon;
+    if (place > with_slack(month_threshold(plan, group, levels, horizon))) return NEVER;
+    i32 below = 1, above = horizon + 1;
+    while (below < above) {
+        const i32 middle = (below + above) / 2;
+        if (place < month_threshold(plan, group, levels, middle)) {
+            above = middle;
+        } else {
+            below = middle + 1;
+        }
+    }
+    i32 month = below;
+    for (i32 t = below - 1; t > 0; --t) {
+        const u32 bound = month_threshold(plan, group, levels, t);
+        if (place > with_slack(bound)) break;
+        if (place < bound) month = t;
+    }
+    return month <= horizon ? month : NEVER;
+}
+
+// The month in which an obligor defaults, of its word.
+GPULOAN_DEVICE i32 default_month(const Plan& plan, const Run& run, i64 row, i32 p, u32 w, Levels levels) {
+    return plan.obligors.group[p] < 0 ? own_month(plan, run, row, p, w, levels)
+                                      : grouped_month(plan, run, row, p, w, levels);
+}
+
+// A rank that nobody of the run who defaults by the horizon exceeds.
+GPULOAN_DEVICE u32 bound_of_run(const Plan& plan, const Run& run, i64 row, i32 r) {
+    const Obligors& obligors = plan.obligors;
+    const Levels levels = levels_ahead(plan, run, row, obligors.run_class[r]);
+    const i32 horizon = plan.size.horizon;
+    if (obligors.run_group[r] >= 0) {
+        const Group group = group_on_path(plan, run, row, obligors.run_first[r]);
+        return with_slack(month_threshold(plan, group, levels, horizon));
+    }
+    const float quality = highest_quality(plan.hazards.log_hazard_table, plan.hazards.is_t_copula,
+                                          levels.at(horizon) + obligors.run_log_scale[r]);
+    float common = ZERO;
+    for (i32 k = 0; k < plan.size.n_factors; ++k) {
+        const i32 place = r * plan.size.n_factors + k;
+        common += least_product(obligors.run_low[place], obligors.run_high[place], run.factors[k * run.n_paths + row]);
+    }
+    return rank_bound(quality, run.mixing[row], common, obligors.run_residual_low[r], obligors.run_residual_high[r]);
+}
+
+// (4) EAD is the scheduled balance, loss EAD x LGD; both float64 until they are cents.
+GPULOAN_DEVICE void plain_default(const Plan& plan, const Run& run, i64 row, i32 loan, i32 month) {
+    constexpr i32 COMMITMENT = 0, LGD = 1, KEPT_SHARE = 2, OPENING = 3, INDEX = 0, LGD_TABLE = 2;
+    const Plain& plain = plan.plain;
+    const double* const amounts = plain.amounts + static_cast<i64>(loan) * (OPENING + plan.size.horizon + 1);
+    const i32 table = plain.facts[4 * loan + LGD_TABLE];
+    const double ead = amounts[COMMITMENT] * amounts[OPENING + month];
+    double lgd = amounts[LGD];
+    if (table >= 0) {
+        const Words w = draw(run.seed, run.first_path + row, LOAN, 0, plain.key[loan]);
+        const float systematic = plain.lgd_loading[loan] * run.factors[row];
+        const float score = fma(plain.lgd_residual[loan], normal(w.w0), -systematic);
+        lgd = static_cast<double>(clip(at_score(plain.lgd_tables + table * SCORE_TABLE, score), ZERO, ONE));
+    }
+    const i64 lost = rounded_product(ead * lgd, amounts[KEPT_SHARE]);
+    record(plan, run, row, plain.facts[4 * loan + INDEX], month, 0, rounded_product(ead, 1.0), lost);
+}
+
+// The plain loans of an obligor that defaults in a month.
+GPULOAN_DEVICE void plain_loans_default(const Plan& plan, const Run& run, i64 row, i32 p, i32 month) {
+    constexpr i32 FIRST = 1, END = 2, TERM = 1;
+    const i32* const facts = plan.obligors.facts + 4 * p;
+    for (i32 loan = facts[FIRST]; loan < facts[END]; ++loan) {
+        if (month <= plan.plain.facts[4 * loan + TERM]) plain_default(plan, run, row, loan, month);
+    }
+}
+
+}  // namespace gpuloan

@@ -1,0 +1,170 @@
+// Cash of all GPU loans in a month (docs/model.md 5.3-5.6): loans over the team's threads, events into a queue.
+#pragma once
+
+#include "contracts.cuh"
+#include "loans.cuh"
+#include "recovery.cuh"
+#include "world.cuh"
+
+namespace gpuloan {
+
+// In the place of breaches: loans that the loop over lanes passes over.
+constexpr float DEAD = -1.0f, WAITING = -2.0f, MATURING = -3.0f;
+constexpr i32 CAUSE_BITS = 3;
+constexpr i32 GENERATION_BITS = 8;
+
+// (5.3) interest of this month.
+template <class Team>
+GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
+    const float* const terms = terms_of(w, loan);
+    return monthly_rate(terms[FLOATING], w.plan.recovery.base_rate[t], terms[MARGIN_TERM]);
+}
+
+// (5.6) value of the loan's chips in service.
+template <class Team>
+GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
+    const Deployments& deployments = w.plan.deployments;
+    float value = ZERO;
+    for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
+        const i32 d = j * w.plan.size.n_loans + loan;
+        if (deployments.start[d] > t) continue;
+        value = fma(deployments.unit_share[d], value_of(w, t, deployments.vintage[d]), value);
+    }
+    return value;
+}
+
+// (5.3) NOI of a loan's rows. A slot without chips in service has none of its hours: fma(0, x, y) is y.
+template <class Team>
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
+    float revenue = ZERO, cost = ZERO;
+    state += LET_RATE;
+    terms += SLOTS;
+    for (i32 j = 0; j < w.plan.size.n_slots; ++j, state += TILE, terms += SLOT) {
+        const i32 packed = float_bits(terms[PACKED]);
+        const bool serves = packed >> GENERATION_BITS <= t;
+        const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
+        revenue = add_revenue(revenue, serves ? terms[HOURS] : ZERO, state[0], spot);
+        cost = fma(serves ? terms[OPEX] : ZERO, growth, cost);
+    }
+    return revenue - cost;
+}
+
+// The loan is repaid or defaults: the loop over lanes passes over it.
+GPULOAN_DEVICE void bury(float* state) { state[BREACHES] = DEAD; }
+
+// A default, handled once all are known.
+template <class Team>
+GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 cause) {
+    bury(state_of(w, loan));
+    w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | cause;
+}
+
+// Before the month's cash: draws, service that begins, loans that mature.
+template <class Team>
+GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
+    const Lists& lists = w.plan.lists;
+    for (i32 k = lists.draw_first[t] + w.team.rank(); k < lists.draw_first[t + 1]; k += Team::size) {
+        const i32 loan = lists.draw[k];
+        float* const state = state_of(w, loan);
+        state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
+    }
+    for (i32 k = lists.begin_first[t] + w.team.rank(); k < lists.begin_first[t + 1]; k += Team::size) {
+        float* const state = state_of(w, lists.begin[k]);
+        if (state[BREACHES] == WAITING) state[BREACHES] = ZERO;
+    }
+    for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
+        float* const state = state_of(w, lists.mature[k]);
+        if (state[BREACHES] != DEAD) state[BREACHES] = MATURING;
+    }
+}
+
+// (5.4), (5.5) support is gone; the SPV may be pulled in.
+template <class Team>
+GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
+    const Lists& lists = w.plan.lists;
+    for (i32 k = lists.parent_first[party]; k < lists.parent_first[party + 1]; ++k) {
+        const i32 loan = lists.parent[k];
+        float* const state = state_of(w, loan);
+        state[SUPPORT] = ZERO;
+        if (state[BREACHES] == DEAD) continue;
+        const Words words = draw(w.run.seed, w.path(), LOAN, 0, w.plan.loans.key[loan]);
+        if (event_word(words.w0) < w.plan.loans.pulled_in[loan]) queue_default(w, loan, PARENT);
+    }
+}
+
+// (5.3)-(5.5) a month of a loan that neither waits nor matures.
+template <class Team>
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, float base_rate, float growth) {
+    const float* const terms = terms_of(w, loan);
+    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
+    const float scheduled = w.plan.loans.principal[t * w.plan.size.n_loans + loan];
+    const float principal = balance < scheduled ? balance : scheduled;
+    const float income = net_income(w, t, state, terms, growth);
+    const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
+    const float service = debt_service(balance, rate, principal);
+    const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
+    const bool falls_short = is_short(shortfall(service, income), reserve, support);
+    if (falls_short | (count >= terms[ALLOWED])) {
+        queue_default(w, loan, cause_of(falls_short, false, w.m.tenant_lost[loan] != 0));
+        return;
+    }
+    bool locked = income < terms[LOCKUP] * service;
+    if (w.plan.size.has_caps && terms[LTV_CAP] > ZERO) {
+        locked = locked | (balance > terms[LTV_CAP] * collateral(w, t, loan));
+    }
+    const Funds funds =
+        pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS], locked ? ONE : terms[SWEEP]);
+    state[BALANCE] = funds.balance;
+    state[RESERVE] = funds.reserve;
+    state[SUPPORT] = funds.support;
+    const bool is_repaid = funds.balance <= REPAID_BELOW && w.plan.loans.draw_month[loan] <= t;
+    state[BREACHES] = is_repaid ? DEAD : count;
+}
+
+// (5.3) of all loans; one that waits for its chips is charged interest.
+template <class Team>
+GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
+    const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
+    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
+        float* const state = state_of(w, loan);
+        const float breaches = state[BREACHES];
+        if (breaches >= ZERO) {
+            pay_loan(w, t, loan, state, base_rate, growth);
+        } else if (breaches == WAITING) {
+            state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
+        }
+    }
+}
+
+// (5.3)-(5.5) the whole balance is due, unless a new lender takes it over.
+template <class Team>
+GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
+    const Loans& loans = w.plan.loans;
+    float* const state = state_of(w, loan);
+    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
+    const float income = net_income(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    float principal = balance;
+    if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
+        principal = ZERO;
+    }
+    const float service = debt_service(balance, rate_of(w, t, loan), principal);
+    if (is_short(shortfall(service, income), reserve, support)) {
+        queue_default(w, loan, cause_of(true, true, w.m.tenant_lost[loan] != 0));
+        return;
+    }
+    const Funds funds = pay(balance, reserve, support, balance, service, income, ZERO, ONE);
+    state[BALANCE] = ZERO;
+    state[RESERVE] = funds.reserve;
+    state[SUPPORT] = funds.support;
+    state[BREACHES] = loans.draw_month[loan] <= t ? DEAD : ZERO;
+}
+
+template <class Team>
+GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
+    const Lists& lists = w.plan.lists;
+    for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
+        if (state_of(w, lists.mature[k])[BREACHES] == MATURING) mature_loan(w, t, lists.mature[k]);
+    }
+}
+
+}  // namespace gpuloan

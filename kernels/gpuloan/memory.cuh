@@ -1,0 +1,114 @@
+// A path's memory while its months are walked. Hot: what every month touches, in shared memory where it fits. Cold: what
+// events touch, in global memory. Offsets come with the plan.
+#pragma once
+
+#include "plan.cuh"
+#include "team.cuh"
+
+namespace gpuloan {
+
+// Places among `counters`.
+constexpr i32 QUEUED = 0, SOLD_NOW = 1, FALLEN = 3, RENEWED = 4, WORKOUTS = 5, UNSOLD = 6, N_COUNTERS = 8;
+
+struct Memory {
+    // hot
+    u32* released;  // (G,) chips that came back since the last market
+    float *overhang, *contract, *rent, *spot;  // (G,)
+    float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
+    i32 *counters, *hit_end;                   // hit_end: (H + 2,) parties decided early, by month
+    float* state;                              // (tiles, rows, TILE) of loans
+    // cold
+    float* log_hazard;  // (C, H + 1) of classes that are fed back
+    i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
+    float* theta;                 // (W,)
+    u8 *contract_state, *tenant_lost;
+    i32 *contract_end, *queue, *sales, *workouts, *sale_month, *month_cause, *lag, *sold;
+    float* claim_rate;  // (slots, L) of contracts that their tenants' defaults ended
+    float *ead, *rest, *haircut;
+    i32 *renewed, *renewed_end;  // a ring of (2 D,) contracts that were renewed, and where each month's end
+};
+
+template <class T>
+GPULOAN_DEVICE T* at(u8* base, i32 offset) {
+    return reinterpret_cast<T*>(base + offset);
+}
+
+GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
+    Memory m;
+    m.released = at<u32>(hot, places.released);
+    m.overhang = at<float>(hot, places.overhang);
+    m.contract = at<float>(hot, places.contract);
+    m.rent = at<float>(hot, places.rent);
+    m.spot = at<float>(hot, places.spot);
+    m.cumulative = at<float>(hot, places.cumulative);
+    m.level = at<float>(hot, places.level);
+    m.counters = at<i32>(hot, places.counters);
+    m.hit_end = at<i32>(hot, places.hit_end);
+    m.state = at<float>(hot, places.state);
+    m.log_hazard = at<float>(cold, places.log_hazard);
+    m.months = at<i32>(cold, places.months);
+    m.hits = at<i32>(cold, places.hits);
+    m.fallen = at<i32>(cold, places.fallen);
+    m.theta = at<float>(cold, places.theta);
+    m.contract_state = at<u8>(cold, places.contract_state);
+    m.tenant_lost = at<u8>(cold, places.tenant_lost);
+    m.contract_end = at<i32>(cold, places.contract_end);
+    m.claim_rate = at<float>(cold, places.claim_rate);
+    m.queue = at<i32>(cold, places.queue);
+    m.sales = at<i32>(cold, places.sales);
+    m.workouts = at<i32>(cold, places.workouts);
+    m.sale_month = at<i32>(cold, places.sale_month);
+    m.month_cause = at<i32>(cold, places.month_cause);
+    m.lag = at<i32>(cold, places.lag);
+    m.sold = at<i32>(cold, places.sold);
+    m.ead = at<float>(cold, places.ead);
+    m.rest = at<float>(cold, places.rest);
+    m.haircut = at<float>(cold, places.haircut);
+    m.renewed = at<i32>(cold, places.renewed);
+    m.renewed_end = at<i32>(cold, places.renewed_end);
+    return m;
+}
+
+// A path on its way, as one of its threads sees it.
+template <class Team>
+struct Walker {
+    const Plan& plan;
+    const Run& run;
+    Team team;
+    Memory m;
+    i64 row;
+    bool is_active;  // false: walks beside the last path of a warp without leaving a trace
+
+    u64 path() const { return run.first_path + row; }
+    float ahead(const float* rows, i32 t) const { return rows[t * run.n_paths + row]; }
+};
+
+// Rows of a tile of loans, TILE lanes each: a path's state, then the rate of each slot's contract, negative where none is
+// live; and the terms that paths share, then three rows of each slot.
+constexpr i32 TILE = 32;
+constexpr i32 BALANCE = 0, RESERVE = TILE, SUPPORT = 2 * TILE, BREACHES = 3 * TILE, LET_RATE = 4 * TILE;
+constexpr i32 MARGIN_TERM = 0, FLOATING = TILE, RESERVE_MONTHS = 2 * TILE, LOCKUP = 3 * TILE, COVENANT_TERM = 4 * TILE;
+constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, SLOTS = 8 * TILE;
+constexpr i32 HOURS = 0, OPEX = TILE, PACKED = 2 * TILE, SLOT = 3 * TILE;
+
+// A loan's first row of each.
+template <class Team>
+GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
+    return w.m.state + loan / TILE * (LET_RATE + w.plan.size.n_slots * TILE) + loan % TILE;
+}
+
+template <class Team>
+GPULOAN_DEVICE const float* terms_of(const Walker<Team>& w, i32 loan) {
+    return w.plan.loans.terms + loan / TILE * (SLOTS + w.plan.size.n_slots * SLOT) + loan % TILE;
+}
+
+// The rate of a deployment's contract.
+template <class Team>
+GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
+    return w.m.state[w.plan.deployments.let_place[d]];
+}
+
+// Appends to a list and says where.
+GPULOAN_DEVICE i32 next_place(i32* counter) { return atomicAdd(counter, 1); }
+
+}  // namespace gpuloan

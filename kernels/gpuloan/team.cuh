@@ -1,0 +1,56 @@
+// The threads that walk one path together: a block, or some lanes of a warp. No twin: it is about threads.
+#pragma once
+
+#include "portable.cuh"
+
+#ifdef __CUDACC__
+#define GPULOAN_DEVICE __device__ __forceinline__
+#else
+#define GPULOAN_DEVICE static inline
+#endif
+
+namespace gpuloan {
+
+constexpr i32 WARP = 32;
+constexpr u32 WHOLE_WARP = 0xFFFFFFFFu;
+
+// Asks for the cache line of an address; changes nothing.
+GPULOAN_DEVICE void prefetch(const void* place) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.L1 [%0];" ::"l"(place));
+#else
+    (void)place;
+#endif
+}
+
+// A block of SIZE threads walks a path.
+template <i32 SIZE>
+struct Block {
+    static constexpr i32 size = SIZE, leaders = WARP;
+
+    i32 rank() const { return static_cast<i32>(threadIdx.x); }
+    // The first warp walks the market.
+    bool leads() const { return rank() < WARP; }
+    void sync_leaders() const { __syncwarp(WHOLE_WARP); }
+    void sync() const { __syncthreads(); }
+    bool any(bool x) const { return __syncthreads_or(x) != 0; }
+    // Paths side by side in a block, and this one's place.
+    static constexpr i32 teams = 1;
+    i32 place() const { return 0; }
+};
+
+// SIZE lanes of a warp walk a path; the warp's paths go through the months together, so that it never splits for good.
+template <i32 SIZE, i32 THREADS>
+struct Lanes {
+    static constexpr i32 size = SIZE, leaders = SIZE;
+
+    i32 rank() const { return static_cast<i32>(threadIdx.x) % SIZE; }
+    bool leads() const { return true; }
+    void sync_leaders() const { __syncwarp(WHOLE_WARP); }
+    void sync() const { __syncwarp(WHOLE_WARP); }
+    bool any(bool x) const { return __any_sync(WHOLE_WARP, x) != 0; }
+    static constexpr i32 teams = THREADS / SIZE;
+    i32 place() const { return static_cast<i32>(threadIdx.x) / SIZE; }
+};
+
+}  // namespace gpuloan

@@ -1,0 +1,191 @@
+// A path's months (docs/model.md: order inside a month), walked by a team of threads.
+#pragma once
+
+#include "workout.cuh"
+
+namespace gpuloan {
+
+// Month 0 of loans and contracts; nobody has defaulted.
+template <class Team>
+GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
+    const Size& size = w.plan.size;
+    const Loans& loans = w.plan.loans;
+    for (i32 loan = w.team.rank(); loan < size.n_loans; loan += Team::size) {
+        float* const state = state_of(w, loan);
+        state[BALANCE] = loans.balance[loan];
+        state[RESERVE] = loans.reserve[loan];
+        state[SUPPORT] = loans.support[loan];
+        state[BREACHES] = loans.first_month[loan] > 1 ? WAITING : ZERO;
+        w.m.tenant_lost[loan] = 0;
+    }
+    const Deployments& deployments = w.plan.deployments;
+    for (i32 d = w.team.rank(); d < size.n_slots * size.n_loans; d += Team::size) {
+        const bool is_let = deployments.tenant[d] >= 0;
+        w.m.contract_state[d] = is_let ? LET : 0;
+        w.m.contract_end[d] = deployments.contract_end[d];
+        let_rate(w, d) = is_let ? deployments.contract_rate[d] : NOT_LET;
+    }
+    for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
+    for (i32 k = w.team.rank(); k < size.horizon + 2; k += Team::size) w.m.hit_end[k] = 0;
+    for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
+    if (w.team.rank() == 0) w.m.renewed_end[0] = 0;
+}
+
+template <class Team>
+GPULOAN_DEVICE u32 obligor_word(const Walker<Team>& w, i32 p) {
+    const Words words = draw_four(w.run.seed, w.path(), OBLIGOR, 0, w.plan.obligors.key[p]);
+    return chosen(words, static_cast<i32>(w.path() & 3));
+}
+
+// An obligor's default where its plain loans are this kernel's to count.
+template <class Team>
+GPULOAN_DEVICE void count_plain_loans(const Walker<Team>& w, i32 p, i32 month) {
+    if (w.is_active) plain_loans_default(w.plan, w.run, w.row, p, month);
+}
+
+// (3.5), (3.6) default months of the parties that no feedback reaches, and how many fall in each month.
+template <class Team>
+GPULOAN_DEVICE void decide_early(Walker<Team>& w) {
+    const Obligors& obligors = w.plan.obligors;
+    for (i32 k = w.team.rank(); k < w.plan.size.n_early; k += Team::size) {
+        const i32 p = obligors.early[k];
+        const Levels levels = levels_ahead(w.plan, w.run, w.row, obligors.klass[p]);
+        const i32 month = default_month(w.plan, w.run, w.row, p, obligor_word(w, p), levels);
+        if (month == NEVER) continue;
+        w.m.months[obligors.facts[4 * p]] = month;
+        atomicAdd(w.m.hit_end + month, 1);
+        count_plain_loans(w, p, month);
+    }
+}
+
+// Lists those parties by month: hits[hit_end[t - 1]] to hits[hit_end[t]] fall in month t.
+template <class Team>
+GPULOAN_DEVICE void list_early(Walker<Team>& w) {
+    if (w.team.rank() == 0) {
+        i32 first = 0;
+        for (i32 t = 0; t <= w.plan.size.horizon; ++t) {
+            const i32 n = w.m.hit_end[t];
+            w.m.hit_end[t] = first;
+            first += n;
+        }
+    }
+    w.team.sync();
+    for (i32 k = w.team.rank(); k < w.plan.size.n_early; k += Team::size) {
+        const i32 party = w.plan.obligors.facts[4 * w.plan.obligors.early[k]], month = w.m.months[party];
+        if (month != NEVER) w.m.hits[next_place(w.m.hit_end + month)] = party;
+    }
+}
+
+// (3.4) theta of the parties that the book's own chips can bring down.
+template <class Team>
+GPULOAN_DEVICE void draw_watched(Walker<Team>& w) {
+    for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
+        const i32 p = w.plan.size.first_watched + k;
+        w.m.theta[k] = own_threshold(w.plan, w.run, w.row, p, obligor_word(w, p));
+    }
+}
+
+// (3.5) watched parties that default in month t.
+template <class Team>
+GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
+    const Obligors& obligors = w.plan.obligors;
+    for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
+        const i32 p = w.plan.size.first_watched + k;
+        if (!(w.m.level[obligors.klass[p]] >= w.m.theta[k])) continue;
+        const i32 party = obligors.facts[4 * p];
+        w.m.theta[k] = bits_float(0x7F800000);  // infinite: never again
+        w.m.months[party] = t;
+        w.m.fallen[next_place(w.m.counters + FALLEN)] = party;
+        count_plain_loans(w, p, t);
+    }
+}
+
+// Obligors of plain loans alone whose hazards were known only after the horizon.
+template <class Team>
+GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
+    const Size& size = w.plan.size;
+    for (i32 p = size.first_late + w.team.rank(); p < size.first_watched; p += Team::size) {
+        const Levels levels = {w.m.log_hazard + w.plan.obligors.klass[p] * (size.horizon + 1), 1};
+        const i32 month = default_month(w.plan, w.run, w.row, p, obligor_word(w, p), levels);
+        if (month != NEVER) count_plain_loans(w, p, month);
+    }
+}
+
+// Calls what = f(party) for the parties that default in month t.
+template <class Team, class F>
+GPULOAN_DEVICE void for_fallen(Walker<Team>& w, i32 t, F f) {
+    for (i32 k = w.m.hit_end[t - 1] + w.team.rank(); k < w.m.hit_end[t]; k += Team::size) f(w.m.hits[k]);
+    for (i32 k = w.team.rank(); k < w.m.counters[FALLEN]; k += Team::size) f(w.m.fallen[k]);
+}
+
+// Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics.
+template <class Team>
+GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
+    if (w.team.leads()) step_market(w, t);
+    open_loans(w, t);
+    find_sales(w, t);
+    if (w.team.rank() == 0) w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
+    w.team.sync();
+    if (w.plan.size.n_watched > 0) {
+        watch(w, t);
+        w.team.sync();
+    }
+    for_fallen(w, t, [&](i32 party) { lose_contracts(w, t, party); });
+    w.team.sync();
+    step_contracts(w, t);
+    for_fallen(w, t, [&](i32 party) { parent_defaults(w, party); });
+    w.team.sync();
+    if (w.team.rank() == 0) w.m.renewed_end[t] = w.m.counters[RENEWED];
+    look_ahead(w, t);
+    pay_loans(w, t);
+    mature_loans(w, t);
+    w.team.sync();
+    open_workouts(w, t);
+    settle_sales(w, t);
+    w.team.sync();
+}
+
+// Months 1 to T; after the horizon only while chips are left to sell.
+template <class Team>
+GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
+    start_loans(w);
+    start_market(w);
+    w.team.sync();
+    decide_early(w);
+    draw_watched(w);
+    w.team.sync();
+    list_early(w);
+    w.team.sync();
+    const i32 horizon = w.plan.size.horizon;
+    for (i32 t = 1; t <= horizon; ++t) step_month(w, t);
+    decide_late(w);
+    for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
+        if (!w.team.any(w.m.counters[UNSOLD] != 0)) break;
+        if (w.team.leads()) step_market(w, t);
+        find_sales(w, t);
+        w.team.sync();
+        settle_sales(w, t);
+        w.team.sync();
+    }
+    w.team.sync();
+}
+
+// The paths of a launch: each team takes one, then those that follow a whole grid of teams later. Teams of a warp stay
+// together: one without a path of its own walks beside the others on the last path.
+template <class Team, bool IS_SHARED>
+GPULOAN_DEVICE void walk_paths(const Plan& plan, const Run& run, u8* shared) {
+    const Team team;
+    const Places& places = plan.memory;
+    const i64 place = static_cast<i64>(blockIdx.x) * Team::teams + team.place();
+    u8* arena = run.arena + place * (places.cold_bytes + (IS_SHARED ? 0 : places.hot_bytes));
+    u8* const hot = IS_SHARED ? shared + team.place() * places.hot_bytes : arena + places.cold_bytes;
+    const i64 step = static_cast<i64>(gridDim.x) * Team::teams;
+    for (i64 first = static_cast<i64>(blockIdx.x) * Team::teams; first < run.n_paths; first += step) {
+        const i64 row = first + team.place();
+        const bool is_active = row < run.n_paths;
+        Walker<Team> w = {plan, run, team, memory_at(places, hot, arena), is_active ? row : run.n_paths - 1, is_active};
+        walk_path(w);
+    }
+}
+
+}  // namespace gpuloan
