@@ -25,6 +25,7 @@ template <class Team>
 GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     const Deployments& deployments = w.plan.deployments;
     float value = ZERO;
+    GPULOAN_ROLLED
     for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
         const i32 d = j * w.plan.size.n_loans + loan;
         if (deployments.start[d] > t) continue;
@@ -33,18 +34,32 @@ GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     return value;
 }
 
-// (5.3) NOI of a loan's rows. A slot without chips in service has none of its hours: fma(0, x, y) is y.
+// (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
 template <class Team>
+GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, const float* terms, float growth, float& revenue,
+                             float& cost) {
+    const float hours = terms[HOURS], opex = terms[OPEX];
+    const i32 packed = float_bits(terms[PACKED]);
+    const bool serves = packed >> GENERATION_BITS <= t;
+    const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
+    revenue = add_revenue(revenue, serves ? hours : ZERO, let_rate, spot);
+    cost = fma(serves ? opex : ZERO, growth, cost);
+}
+
+// (5.3) NOI of a loan's rows.
+template <i32 N, class Team>
 GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
     float revenue = ZERO, cost = ZERO;
-    state += LET_RATE;
-    terms += SLOTS;
-    for (i32 j = 0; j < w.plan.size.n_slots; ++j, state += TILE, terms += SLOT) {
-        const i32 packed = float_bits(terms[PACKED]);
-        const bool serves = packed >> GENERATION_BITS <= t;
-        const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
-        revenue = add_revenue(revenue, serves ? terms[HOURS] : ZERO, state[0], spot);
-        cost = fma(serves ? terms[OPEX] : ZERO, growth, cost);
+    if (N > 0) {
+        GPULOAN_UNROLLED
+        for (i32 j = 0; j < N; ++j) {
+            add_slot(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+        }
+    } else {
+        GPULOAN_ROLLED
+        for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
+            add_slot(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+        }
     }
     return revenue - cost;
 }
@@ -63,15 +78,18 @@ GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 cause) {
 template <class Team>
 GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.draw_first[t] + w.team.rank(); k < lists.draw_first[t + 1]; k += Team::size) {
         const i32 loan = lists.draw[k];
         float* const state = state_of(w, loan);
         state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
     }
+    GPULOAN_ROLLED
     for (i32 k = lists.begin_first[t] + w.team.rank(); k < lists.begin_first[t + 1]; k += Team::size) {
         float* const state = state_of(w, lists.begin[k]);
         if (state[BREACHES] == WAITING) state[BREACHES] = ZERO;
     }
+    GPULOAN_ROLLED
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
         float* const state = state_of(w, lists.mature[k]);
         if (state[BREACHES] != DEAD) state[BREACHES] = MATURING;
@@ -82,6 +100,7 @@ GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.parent_first[party]; k < lists.parent_first[party + 1]; ++k) {
         const i32 loan = lists.parent[k];
         float* const state = state_of(w, loan);
@@ -93,13 +112,13 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 }
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
-template <class Team>
+template <i32 N, class Team>
 GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, float base_rate, float growth) {
-    const float* const terms = terms_of(w, loan);
+    const float* const terms = terms_of<N>(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
     const float scheduled = w.plan.loans.principal[t * w.plan.size.n_loans + loan];
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income(w, t, state, terms, growth);
+    const float income = net_income<N>(w, t, state, terms, growth);
     const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
     const float service = debt_service(balance, rate, principal);
     const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
@@ -122,17 +141,30 @@ GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, flo
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
-template <class Team>
-GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
+template <i32 N, class Team>
+GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
     const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
+    GPULOAN_ROLLED
     for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
-        float* const state = state_of(w, loan);
+        float* const state = state_of<N>(w, loan);
         const float breaches = state[BREACHES];
         if (breaches >= ZERO) {
-            pay_loan(w, t, loan, state, base_rate, growth);
+            pay_loan<N>(w, t, loan, state, base_rate, growth);
         } else if (breaches == WAITING) {
             state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
         }
+    }
+}
+
+// Written out for books of one or two deployments a loan: distances are then constants.
+template <class Team>
+GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
+    if (w.plan.size.n_slots == 1) {
+        pay_loans_of<1>(w, t);
+    } else if (w.plan.size.n_slots == 2) {
+        pay_loans_of<2>(w, t);
+    } else {
+        pay_loans_of<0>(w, t);
     }
 }
 
@@ -142,7 +174,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float income = net_income(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    const float income = net_income<0>(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;
@@ -162,6 +194,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
 template <class Team>
 GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
         if (state_of(w, lists.mature[k])[BREACHES] == MATURING) mature_loan(w, t, lists.mature[k]);
     }

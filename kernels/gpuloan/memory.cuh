@@ -91,15 +91,19 @@ constexpr i32 MARGIN_TERM = 0, FLOATING = TILE, RESERVE_MONTHS = 2 * TILE, LOCKU
 constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, SLOTS = 8 * TILE;
 constexpr i32 HOURS = 0, OPEX = TILE, PACKED = 2 * TILE, SLOT = 3 * TILE;
 
-// A loan's first row of each.
-template <class Team>
+// A loan's first row of each. N: slots a loan where the compiler may know them, else 0.
+template <i32 N = 0, class Team>
 GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
-    return w.m.state + loan / TILE * (LET_RATE + w.plan.size.n_slots * TILE) + loan % TILE;
+    const i32 n_slots = N > 0 ? N : w.plan.size.n_slots;
+    const u32 lane = static_cast<u32>(loan);  // unsigned: division and rest are a shift and a mask
+    return w.m.state + lane / TILE * (LET_RATE + n_slots * TILE) + lane % TILE;
 }
 
-template <class Team>
+template <i32 N = 0, class Team>
 GPULOAN_DEVICE const float* terms_of(const Walker<Team>& w, i32 loan) {
-    return w.plan.loans.terms + loan / TILE * (SLOTS + w.plan.size.n_slots * SLOT) + loan % TILE;
+    const i32 n_slots = N > 0 ? N : w.plan.size.n_slots;
+    const u32 lane = static_cast<u32>(loan);
+    return w.plan.loans.terms + lane / TILE * (SLOTS + n_slots * SLOT) + lane % TILE;
 }
 
 // The rate of a deployment's contract.

@@ -64,19 +64,16 @@ GPULOAN_DEVICE Four four_paths(const Run& run, i64 place) {
 GPULOAN_DEVICE void decide_run(const Plan& plan, const Run& run, CandidateQueue& queue, i32 lane, Four four, i32 r) {
     const Obligors& obligors = plan.obligors;
     u32 bounds[4];
-#ifdef __CUDACC__
-#pragma unroll
-#endif
+    GPULOAN_UNROLLED
     for (i32 j = 0; j < 4; ++j) {
         const bool is_asked = j >= four.low && j < four.high;
         bounds[j] = is_asked ? bound_of_run(plan, run, four.first + j, r) : 0;
     }
+    GPULOAN_ROLLED
     for (i32 p = obligors.run_first[r]; p < obligors.run_first[r + 1]; ++p) {
         const Words w = draw(run.seed, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
         const u32 words[4] = {w.w0, w.w1, w.w2, w.w3};
-#ifdef __CUDACC__
-#pragma unroll
-#endif
+        GPULOAN_UNROLLED
         for (i32 j = 0; j < 4; ++j) {
             const bool has = j >= four.low && j < four.high && rank(words[j]) <= bounds[j];
             append(plan, run, queue, lane, has, {p, static_cast<i32>(four.first + j), words[j]});
@@ -89,6 +86,7 @@ GPULOAN_DEVICE void decide_slice(const Plan& plan, const Run& run, Candidate* en
     const i32 lane = static_cast<i32>(threadIdx.x) % WARP;
     const i64 n_runs = plan.size.n_plain_runs;
     CandidateQueue queue = {entries, 0};
+    GPULOAN_ROLLED
     for (i64 r = n_runs * slice / n_slices; r < n_runs * (slice + 1) / n_slices; ++r) {
         decide_run(plan, run, queue, lane, four, static_cast<i32>(r));
     }
