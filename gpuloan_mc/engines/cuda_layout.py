@@ -32,7 +32,7 @@ Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
 START_SHIFT = 8  # of a slot's third row: generation in the low bits, first month in service above
 TILE = 32  # loans whose rows lie together: a warp's
-STATE_ROWS, TERM_ROWS, SLOT_ROWS = 4, 8, 3
+STATE_ROWS, TERM_ROWS, SLOT_ROWS = 4, 9, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,7 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_fed_back": int(fed_back_classes(plan).sum()),
         "n_plain_runs": int(obligors.tile_run[obligors.phase_tile[1]]) if only_plain.any() else 0,
         "has_caps": int((plan.loans.ltv_cap > 0).any()),
+        "latest_start": int(plan.deployments.start.max(initial=0)),
         "n_causes": n_causes,
         "n_cells": horizon * n_causes + segments,
         "n_columns": len(plan.segments),
@@ -241,6 +242,7 @@ def _terms(plan: Plan, order: I64) -> F32:
         np.where(covenant, loans.dscr_default_months, f32(np.inf)).astype(f32),
         loans.sweep_share,
         loans.ltv_cap,
+        loans.draw_month.astype(i32).view(f32),  # bits, never a number
     )
     rows = np.zeros((TERM_ROWS + SLOT_ROWS * n_slots, -(-n // TILE) * TILE), f32)
     for row, values in enumerate(fixed):
@@ -251,7 +253,7 @@ def _terms(plan: Plan, order: I64) -> F32:
     rows[TERM_ROWS + SLOT_ROWS * slot + 1, lane] = deployments.hourly_opex
     packed = np.full((n_slots, rows.shape[1]), NO_MONTH << START_SHIFT, i32)
     packed[slot, lane] = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
-    rows[TERM_ROWS + 2 :: SLOT_ROWS] = packed.view(f32)  # bits, never a number
+    rows[TERM_ROWS + 2 :: SLOT_ROWS] = packed.view(f32)
     return np.ascontiguousarray(rows.reshape(len(rows), -1, TILE).swapaxes(0, 1))
 
 

@@ -34,31 +34,40 @@ GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     return value;
 }
 
+// What the compiler may know of a book in a month, so that the loop over lanes is left with less: N, slots a loan (0: any);
+// SERVE, all chips are in service; CAPS, some loan has an LTV cap.
+template <i32 N_, bool SERVE_, bool CAPS_>
+struct Kind {
+    static constexpr i32 N = N_;
+    static constexpr bool SERVE = SERVE_, CAPS = CAPS_;
+};
+using AnyKind = Kind<0, false, true>;
+
 // (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
-template <class Team>
+template <class Kind, class Team>
 GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, const float* terms, float growth, float& revenue,
                              float& cost) {
-    const float hours = terms[HOURS], opex = terms[OPEX];
+    float hours = terms[HOURS], opex = terms[OPEX];
     const i32 packed = float_bits(terms[PACKED]);
-    const bool serves = packed >> GENERATION_BITS <= t;
+    if (!Kind::SERVE && packed >> GENERATION_BITS > t) hours = opex = ZERO;
     const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
-    revenue = add_revenue(revenue, serves ? hours : ZERO, let_rate, spot);
-    cost = fma(serves ? opex : ZERO, growth, cost);
+    revenue = add_revenue(revenue, hours, let_rate, spot);
+    cost = fma(opex, growth, cost);
 }
 
 // (5.3) NOI of a loan's rows.
-template <i32 N, class Team>
+template <class Kind, class Team>
 GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
     float revenue = ZERO, cost = ZERO;
-    if (N > 0) {
+    if (Kind::N > 0) {
         GPULOAN_UNROLLED
-        for (i32 j = 0; j < N; ++j) {
-            add_slot(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+        for (i32 j = 0; j < Kind::N; ++j) {
+            add_slot<Kind>(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
         }
     } else {
         GPULOAN_ROLLED
         for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-            add_slot(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+            add_slot<Kind>(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
         }
     }
     return revenue - cost;
@@ -112,13 +121,12 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 }
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
-template <i32 N, class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, float base_rate, float growth) {
-    const float* const terms = terms_of<N>(w, loan);
+template <class Kind, class Team>
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, const float* terms, float scheduled,
+                             float base_rate, float growth) {
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float scheduled = w.plan.loans.principal[t * w.plan.size.n_loans + loan];
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income<N>(w, t, state, terms, growth);
+    const float income = net_income<Kind>(w, t, state, terms, growth);
     const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
     const float service = debt_service(balance, rate, principal);
     const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
@@ -128,43 +136,58 @@ GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, flo
         return;
     }
     bool locked = income < terms[LOCKUP] * service;
-    if (w.plan.size.has_caps && terms[LTV_CAP] > ZERO) {
+    if (Kind::CAPS && terms[LTV_CAP] > ZERO) {
         locked = locked | (balance > terms[LTV_CAP] * collateral(w, t, loan));
     }
-    const Funds funds =
-        pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS], locked ? ONE : terms[SWEEP]);
+    const float share = terms[SWEEP];
+    const Funds funds = pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS],
+                            locked ? ONE : share);
     state[BALANCE] = funds.balance;
     state[RESERVE] = funds.reserve;
     state[SUPPORT] = funds.support;
-    const bool is_repaid = funds.balance <= REPAID_BELOW && w.plan.loans.draw_month[loan] <= t;
+    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(terms[DRAW]) <= t;
     state[BREACHES] = is_repaid ? DEAD : count;
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
-template <i32 N, class Team>
+template <class Kind, class Team>
 GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
+    constexpr i32 N = Kind::N;
+    constexpr bool IS_STEADY = N > 0 && Team::size % TILE == 0;  // the next loan's rows are at a fixed distance
     const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
+    const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
+    float* state = state_of<N>(w, w.team.rank());
+    const float* terms = terms_of<N>(w, w.team.rank());
     GPULOAN_ROLLED
-    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
-        float* const state = state_of<N>(w, loan);
+    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
+        if (!IS_STEADY) {
+            state = state_of<N>(w, loan);
+            terms = terms_of<N>(w, loan);
+        }
         const float breaches = state[BREACHES];
         if (breaches >= ZERO) {
-            pay_loan<N>(w, t, loan, state, base_rate, growth);
+            pay_loan<Kind>(w, t, loan, state, terms, *principal, base_rate, growth);
         } else if (breaches == WAITING) {
             state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
+        }
+        if (IS_STEADY) {
+            state += Team::size / TILE * (LET_RATE + N * TILE);
+            terms += Team::size / TILE * (SLOTS + N * SLOT);
         }
     }
 }
 
-// Written out for books of one or two deployments a loan: distances are then constants.
+// Written out for what most books are in most months: one or two deployments a loan, all in service, no caps.
 template <class Team>
 GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
-    if (w.plan.size.n_slots == 1) {
-        pay_loans_of<1>(w, t);
-    } else if (w.plan.size.n_slots == 2) {
-        pay_loans_of<2>(w, t);
+    const Size& size = w.plan.size;
+    const bool is_plain = !size.has_caps && t >= size.latest_start;
+    if (is_plain && size.n_slots == 1) {
+        pay_loans_of<Kind<1, true, false>>(w, t);
+    } else if (is_plain && size.n_slots == 2) {
+        pay_loans_of<Kind<2, true, false>>(w, t);
     } else {
-        pay_loans_of<0>(w, t);
+        pay_loans_of<AnyKind>(w, t);
     }
 }
 
@@ -174,7 +197,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float income = net_income<0>(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    const float income = net_income<AnyKind>(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;

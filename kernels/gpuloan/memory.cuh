@@ -88,7 +88,7 @@ struct Walker {
 constexpr i32 TILE = 32;
 constexpr i32 BALANCE = 0, RESERVE = TILE, SUPPORT = 2 * TILE, BREACHES = 3 * TILE, LET_RATE = 4 * TILE;
 constexpr i32 MARGIN_TERM = 0, FLOATING = TILE, RESERVE_MONTHS = 2 * TILE, LOCKUP = 3 * TILE, COVENANT_TERM = 4 * TILE;
-constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, SLOTS = 8 * TILE;
+constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, DRAW = 8 * TILE, SLOTS = 9 * TILE;
 constexpr i32 HOURS = 0, OPEX = TILE, PACKED = 2 * TILE, SLOT = 3 * TILE;
 
 // A loan's first row of each. N: slots a loan where the compiler may know them, else 0.
