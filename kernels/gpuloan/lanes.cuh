@@ -16,8 +16,8 @@ constexpr i32 GENERATION_BITS = 8;
 // (5.3) interest of this month.
 template <class Team>
 GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
-    const float* const terms = terms_of(w, loan);
-    return monthly_rate(terms[FLOATING], w.plan.recovery.base_rate[t], terms[MARGIN_TERM]);
+    const Quad terms = *terms_of(w, loan);
+    return monthly_rate(terms.y, w.plan.recovery.base_rate[t], terms.x);
 }
 
 // (5.6) value of the loan's chips in service.
@@ -45,29 +45,29 @@ using AnyKind = Kind<0, false, true>;
 
 // (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
 template <class Kind, class Team>
-GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, const float* terms, float growth, float& revenue,
+GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, Quad slot, float growth, float& revenue,
                              float& cost) {
-    float hours = terms[HOURS], opex = terms[OPEX];
-    const i32 packed = float_bits(terms[PACKED]);
+    float hours = slot.x, opex = slot.y;
+    const i32 packed = float_bits(slot.z);
     if (!Kind::SERVE && packed >> GENERATION_BITS > t) hours = opex = ZERO;
     const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
     revenue = add_revenue(revenue, hours, let_rate, spot);
     cost = fma(opex, growth, cost);
 }
 
-// (5.3) NOI of a loan's rows.
+// (5.3) NOI of a loan.
 template <class Kind, class Team>
-GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* rates, const Quad* terms, float growth) {
     float revenue = ZERO, cost = ZERO;
     if (Kind::N > 0) {
         GPULOAN_UNROLLED
         for (i32 j = 0; j < Kind::N; ++j) {
-            add_slot<Kind>(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
         }
     } else {
         GPULOAN_ROLLED
         for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-            add_slot<Kind>(w, t, state[LET_RATE + j * TILE], terms + SLOTS + j * SLOT, growth, revenue, cost);
+            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
         }
     }
     return revenue - cost;
@@ -122,31 +122,28 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
 template <class Kind, class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, const float* terms, float scheduled,
-                             float base_rate, float growth) {
-    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* place, const float* rates, const Quad* terms,
+                             float scheduled, float base_rate, float growth) {
+    const Quad state = *reinterpret_cast<const Quad*>(place), first = terms[0], second = terms[TILE];
+    const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income<Kind>(w, t, state, terms, growth);
-    const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
-    const float service = debt_service(balance, rate, principal);
-    const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
+    const float income = net_income<Kind>(w, t, rates, terms, growth);
+    const float service = debt_service(balance, monthly_rate(first.y, base_rate, first.x), principal);
+    const float count = income < first.z * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
-    if (falls_short | (count >= terms[ALLOWED])) {
+    if (falls_short | (count >= first.w)) {
         queue_default(w, loan, cause_of(falls_short, false, w.m.tenant_lost[loan] != 0));
         return;
     }
-    bool locked = income < terms[LOCKUP] * service;
-    if (Kind::CAPS && terms[LTV_CAP] > ZERO) {
-        locked = locked | (balance > terms[LTV_CAP] * collateral(w, t, loan));
+    bool locked = income < second.x * service;
+    if (Kind::CAPS) {
+        const float cap = terms[2 * TILE].w;
+        if (cap > ZERO) locked = locked | (balance > cap * collateral(w, t, loan));
     }
-    const float share = terms[SWEEP];
-    const Funds funds = pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS],
-                            locked ? ONE : share);
-    state[BALANCE] = funds.balance;
-    state[RESERVE] = funds.reserve;
-    state[SUPPORT] = funds.support;
-    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(terms[DRAW]) <= t;
-    state[BREACHES] = is_repaid ? DEAD : count;
+    const Funds funds =
+        pay(balance, reserve, support, principal, service, income, second.y, locked ? ONE : second.z);
+    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(second.w) <= t;
+    *reinterpret_cast<Quad*>(place) = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
@@ -157,22 +154,25 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
     const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
     const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
     float* state = state_of<N>(w, w.team.rank());
-    const float* terms = terms_of<N>(w, w.team.rank());
+    const float* rates = rates_of<N>(w, w.team.rank());
+    const Quad* terms = terms_of<N>(w, w.team.rank());
     GPULOAN_ROLLED
     for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
         if (!IS_STEADY) {
             state = state_of<N>(w, loan);
+            rates = rates_of<N>(w, loan);
             terms = terms_of<N>(w, loan);
         }
         const float breaches = state[BREACHES];
         if (breaches >= ZERO) {
-            pay_loan<Kind>(w, t, loan, state, terms, *principal, base_rate, growth);
+            pay_loan<Kind>(w, t, loan, state, rates, terms, *principal, base_rate, growth);
         } else if (breaches == WAITING) {
             state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
         }
         if (IS_STEADY) {
-            state += Team::size / TILE * (LET_RATE + N * TILE);
-            terms += Team::size / TILE * (SLOTS + N * SLOT);
+            state += Team::size / TILE * (ROW + N * TILE);
+            rates += Team::size / TILE * (ROW + N * TILE);
+            terms += Team::size / TILE * (2 + N) * TILE;
         }
     }
 }
@@ -197,7 +197,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float income = net_income<AnyKind>(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    const float income = net_income<AnyKind>(w, t, rates_of(w, loan), terms_of(w, loan), w.plan.recovery.cost_growth[t]);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;

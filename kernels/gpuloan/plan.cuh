@@ -66,8 +66,8 @@ struct Plain {
     const float *lgd_tables;
 };
 
-// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, rows, 32 lanes),
-// so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
+// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, quads, 32 lanes,
+// 4), so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
 struct Loans {
     const u64 *key;
     const i32 *index;
