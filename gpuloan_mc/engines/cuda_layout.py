@@ -30,7 +30,7 @@ from .numba_layout import (
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
-START_SHIFT = 8  # of a slot's third number: generation in the low bits, first month in service above
+START_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, first month in service above
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
 
@@ -249,7 +249,7 @@ def _terms(plan: Plan, order: I64) -> F32:
     quads[2 + slot, 0, lane] = deployments.hours
     quads[2 + slot, 1, lane] = deployments.hourly_opex
     packed = np.full((n_slots, quads.shape[2]), NO_MONTH << START_SHIFT, i32)
-    packed[slot, lane] = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
+    packed[slot, lane] = (4 * deployments.generation) | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
     quads[2:, 2] = packed.view(f32)
     quads[2, 3, :n] = loans.ltv_cap[order]
     tiles = quads.reshape(2 + n_slots, 4, -1, TILE)

@@ -11,7 +11,7 @@ namespace gpuloan {
 // In the place of breaches: loans that the loop over lanes passes over.
 constexpr float DEAD = -1.0f, WAITING = -2.0f, MATURING = -3.0f;
 constexpr i32 CAUSE_BITS = 3;
-constexpr i32 GENERATION_BITS = 8;
+constexpr i32 GENERATION_BITS = 10;  // four times the generation: its place in bytes
 
 // (5.3) interest of this month.
 template <class Team>
@@ -50,7 +50,7 @@ GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, Quad 
     float hours = slot.x, opex = slot.y;
     const i32 packed = float_bits(slot.z);
     if (!Kind::SERVE && packed >> GENERATION_BITS > t) hours = opex = ZERO;
-    const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
+    const float spot = w.m.spot[(packed & ((1 << GENERATION_BITS) - 1)) / 4u];
     revenue = add_revenue(revenue, hours, let_rate, spot);
     cost = fma(opex, growth, cost);
 }
@@ -122,9 +122,9 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
 template <class Kind, class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* place, const float* rates, const Quad* terms,
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad& place, const float* rates, const Quad* terms,
                              float scheduled, float base_rate, float growth) {
-    const Quad state = *reinterpret_cast<const Quad*>(place), first = terms[0], second = terms[TILE];
+    const Quad state = place, first = terms[0], second = terms[TILE];
     const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
     const float principal = balance < scheduled ? balance : scheduled;
     const float income = net_income<Kind>(w, t, rates, terms, growth);
@@ -143,7 +143,7 @@ GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* place, con
     const Funds funds =
         pay(balance, reserve, support, principal, service, income, second.y, locked ? ONE : second.z);
     const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(second.w) <= t;
-    *reinterpret_cast<Quad*>(place) = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
+    place = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
@@ -163,11 +163,12 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
             rates = rates_of<N>(w, loan);
             terms = terms_of<N>(w, loan);
         }
-        const float breaches = state[BREACHES];
+        Quad& quad = *reinterpret_cast<Quad*>(state);
+        const float breaches = quad.w;
         if (breaches >= ZERO) {
-            pay_loan<Kind>(w, t, loan, state, rates, terms, *principal, base_rate, growth);
+            pay_loan<Kind>(w, t, loan, quad, rates, terms, *principal, base_rate, growth);
         } else if (breaches == WAITING) {
-            state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
+            quad.x = exposure(quad.x, rate_of(w, t, loan));
         }
         if (IS_STEADY) {
             state += Team::size / TILE * (ROW + N * TILE);
