@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import device_page
+from page_parts import mib, share, table
+
 Report = dict[str, Any]
 
 HEAD = """# Benchmarks
@@ -15,6 +18,8 @@ HEAD = """# Benchmarks
 python benchmarks/run.py --quick     # equality, then ratios, within five minutes on two cores; writes nothing
 python benchmarks/run.py             # the same with enough repeats; writes results/<machine>-<version>.json and this page
 python benchmarks/peers.py           # other packages side by side, in an environment that the script makes
+python benchmarks/device.py          # on a GPU machine: tests, digests, memory, sanitizer, times; within eight minutes
+python benchmarks/sass.py            # what the kernels cost, counted in their machine code: needs no GPU, times nothing
 python benchmarks/run.py --readme    # this page again, from results/
 ```
 
@@ -43,23 +48,13 @@ def render(results: Path) -> str:
     reports = [json.loads(f.read_text()) for f in sorted(results.glob("*.json"))]
     lines = [HEAD]
     for report in reports:
-        tables = {"engines": engine_tables, "peers": peer_tables}[report["kind"]]
-        title = {"engines": "Engines", "peers": "Peers"}[report["kind"]]
-        lines += [f"## {title}: {report['machine']['cpu']}, version {report['version']}\n", *tables(report), ""]
+        kinds = {"engines": engine_tables, "peers": peer_tables, "device": device_page.device_tables}
+        title = {"engines": "Engines", "peers": "Peers", "device": "GPU"}[report["kind"]]
+        where = device_page.gpu_name(report) if report["kind"] == "device" else report["machine"]["cpu"]
+        lines += [f"## {title}: {where}, version {report['version']}\n", *kinds[report["kind"]](report), ""]
     if not reports:
         lines.append("There are no results yet.\n")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def table(head: str, rows: list[list[str]]) -> list[str]:
-    """A Markdown table; the columns of `head` are separated by |."""
-    columns = [c.strip() for c in head.split("|")]
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    return [line(columns), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, rows), ""]
 
 
 def about(report: Report) -> list[str]:
@@ -73,16 +68,6 @@ def about(report: Report) -> list[str]:
     if report.get("quick"):
         lines.append("A quick run: few repeats.")
     return [*lines, *([report["note"]] if report["note"] else []), ""]
-
-
-def mib(n: float) -> str:
-    """Bytes as MiB."""
-    return f"{n / 2**20:,.0f}"
-
-
-def share(x: float) -> str:
-    """A fraction in percent."""
-    return f"{100 * x:.2g} %" if x < 0.1 else f"{100 * x:.0f} %"
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,23 @@ if TYPE_CHECKING:
     from .result import Result
 
 SEED = click.IntRange(0, 2**64 - 1)
+ENGINE = click.Choice(["auto", "cuda", "numba-cuda", "numba", "numpy"])
 DEBUG = "GPULOAN_MC_DEBUG"
+
+
+class Devices(click.ParamType[tuple[int, ...]]):
+    """Numbers of devices, separated by commas."""
+
+    name = "devices"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
+        """The numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of device numbers, such as 0,1", parameter, context)
 
 
 def main() -> None:
@@ -86,10 +102,11 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
-@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures to simulate.  [default: 100000; 10000 on numpy]")
+@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures to simulate.  [default: by engine]")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Same book, seed and path: same loss.")
-@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
+@click.option("--engine", type=ENGINE, default="auto", show_default=True, help="No engine changes a figure.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]")
+@click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda; changes no figure.  [default: 0]")
 @click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
@@ -107,6 +124,7 @@ def run(
     seed: int,
     engine: str,
     workers: int | None,
+    devices: tuple[int, ...] | None,
     chunk: int | None,
     out: str | None,
     no_host: bool,
@@ -128,6 +146,7 @@ def run(
                 seed=seed,
                 engine=engine,
                 workers=workers,
+                devices=devices,
                 chunk=chunk,
                 out=out,
                 host=not no_host,
@@ -165,6 +184,38 @@ def _read_book(book: str, on_bad_row: Literal["refuse", "reject"]) -> Portfolio:
         for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
             click.echo(line, err=True)
     return portfolio
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
+@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures that the run would simulate.  [default: by engine]")
+@click.option("--engine", type=ENGINE, default="auto", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 1024), help="Threads of numba.  [default: all cores]")
+@click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda.  [default: 0]")
+@click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def plan(
+    book: str,
+    paths: int | None,
+    engine: str,
+    workers: int | None,
+    devices: tuple[int, ...] | None,
+    chunk: int | None,
+    as_json: bool,
+) -> None:
+    """Say what `run` with the same options will take: chunks, memory, time from a pilot of a second."""
+    import json
+
+    from .forecast import forecast
+
+    portfolio = _read_book(book, "refuse")
+    options: dict[str, Any] = {"n_paths": paths, "engine": engine, "workers": workers, "devices": devices, "chunk": chunk}
+    found = forecast(portfolio, portfolio.market, **options)
+    if as_json:
+        click.echo(json.dumps(found.to_json_dict(), indent=2, allow_nan=False))
+    else:
+        for line in found.lines():
+            click.echo(line)
 
 
 @cli.command()
@@ -232,13 +283,14 @@ def warmup() -> None:
 
 
 @cli.command()
-def doctor() -> None:
-    """Check this installation: packages, engines, bundled books."""
+@click.option("--engine", type=ENGINE, default="auto", help="The engine that must run here; its absence is a problem.")
+def doctor(engine: str) -> None:
+    """Check this installation: packages, engines, GPUs, bundled books."""
     from .doctor import findings, report
 
     for line in report():
         click.echo(line)
-    problems = findings()
+    problems = findings(engine)
     for line in problems:
         click.echo(f"problem: {line}", err=True)
     if problems:

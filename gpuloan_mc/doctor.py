@@ -6,6 +6,9 @@ import importlib.metadata
 import platform
 
 from . import __version__
+from .engines import cuda_setup
+from .engines.choice import ON_GPU, gpu_problem
+from .engines.cuda_sources import dotted
 from .errors import EnvironmentProblem
 from .inputs.books import bundled_books
 
@@ -19,7 +22,7 @@ NEEDED = {
     "rich": (13,),
     "numba": (0, 61),
 }
-COMING = ("cuda", "numba-cuda")
+OPTIONAL = ("cupy-cuda12x", "cupy-cuda13x", "cuda-bindings", "cuda-toolkit", "numba-cuda-mlir", "numba-cuda")
 
 
 def report() -> list[str]:
@@ -28,7 +31,7 @@ def report() -> list[str]:
     lines += [f"{name} {_installed(name) or 'missing'}" for name in NEEDED]
     lines.append("engine numpy: usable")
     lines += _numba_lines()
-    lines += [f"engine {name}: not in this version" for name in COMING]
+    lines += _gpu_lines()
     lines.append(f"bundled books: {', '.join(bundled_books())}")
     return lines
 
@@ -50,8 +53,41 @@ def _numba_lines() -> list[str]:
     return [cores, f"machine code of numba: {folder}, {size / 2**20:.1f} MiB, {state}"]
 
 
-def findings() -> list[str]:
-    """What must be mended, each with the command that does it."""
+def _gpu_lines() -> list[str]:
+    """Driver, devices, compiler and the engines that need them."""
+    machine = cuda_setup.look()
+    lines = [f"{name} {version}" for name in OPTIONAL if (version := _installed(name))]
+    if machine.driver is None:
+        lines.append("no CUDA driver")
+    else:
+        lines.append(f"CUDA driver: up to CUDA {dotted(machine.driver.version)}")
+        lines += [f"device {i}: {device}" for i, device in enumerate(machine.driver.devices)]
+    lines.append(_compiler_line(machine))
+    for name in ON_GPU:
+        problem = gpu_problem(name)
+        lines.append(f"engine {name}: usable" if problem is None else str(problem))
+    return lines
+
+
+def _compiler_line(machine: cuda_setup.Machine) -> str:
+    try:
+        compiler = machine.compiler()
+    except EnvironmentProblem:
+        return "NVRTC, CUDA's compiler: not installed"
+    known = sorted(compiler.architectures)
+    return f"NVRTC, CUDA's compiler: {dotted(compiler.version)}, for sm_{known[0]} to sm_{known[-1]}"
+
+
+def gpu_findings(engine: str = "auto") -> list[str]:
+    """What keeps the GPU from being used, where the user asked for one: by name, or by installing CuPy."""
+    if engine == "auto":
+        engine = "cuda" if cuda_setup.look().cupy else "numba"
+    problem = gpu_problem(engine)
+    return [] if problem is None else [str(problem)]
+
+
+def findings(engine: str = "auto") -> list[str]:
+    """What must be mended, each with the command that does it; `engine`: the one that the user wants to run."""
     problems = []
     for name, least in NEEDED.items():
         found = _installed(name)
@@ -60,7 +96,7 @@ def findings() -> list[str]:
             problems.append(f"{name} is missing: pip install '{name}>={wanted}'")
         elif _numbers(found)[: len(least)] < least:
             problems.append(f"{name} is {found}, too old: pip install '{name}>={wanted}'")
-    return problems
+    return problems + gpu_findings(engine)
 
 
 def _installed(name: str) -> str | None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from .digest import LossDigest
-from .engines.base import PathTable
+from .engines.base import PathTable, table_bytes
 from .plan import CAUSES, Plan
 from .reference.arithmetic import F32, I64
 from .risk import Moments
 from .totals import N_DIGITS, Totals, carry
 
 PRICE_PATHS = 10_000  # paths whose prices are kept
+
+
+def ledger_bytes(plan: Plan, n_paths: int) -> int:
+    """Bytes of a ledger of so many paths."""
+    n_prices = min(n_paths, PRICE_PATHS) * (int(plan.market.horizon) + 1) * 2 * len(plan.market.demand_beta)
+    return 20 * n_paths + 4 * n_prices + table_bytes(plan, 0)
 
 
 class Ledger:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import MAX_PATHS, MAX_SEED, whole_number
+from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
 from .engines.base import Engine
 from .engines.choice import choose_engine, default_paths, make_engine
 from .engines.pace import Pace
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-MAX_WORKERS = 1024
-
 
 def simulate(
     portfolio: Portfolio,
@@ -37,6 +35,7 @@ def simulate(
     seed: int = 1,
     engine: str = "auto",
     workers: int | None = None,
+    devices: Sequence[int] | None = None,
     chunk: int | None = None,
     out: str | Path | None = None,
     host: bool = True,
@@ -47,10 +46,14 @@ def simulate(
     Args:
         portfolio: the loans and the parties behind them.
         market: the world they live in.
-        n_paths: futures to simulate, 1 … 2^40; None: the engine's default (100,000 on numba, 10,000 on numpy).
+        n_paths: futures to simulate, 1 … 2^40; None: the engine's default (1,000,000 on a GPU, 100,000 on numba,
+            10,000 on numpy).
         seed: 0 … 2^64 - 1. Same book, market and seed: same integers, path by path.
-        engine: auto, numba or numpy; auto is numba. No engine changes a figure, and none is replaced by another.
+        engine: auto, cuda, numba-cuda, numba or numpy; auto takes the first of cuda, numba-cuda and numba that can run
+            here. No engine changes a figure, and one that was named is never replaced by another.
         workers: threads of the engine numba; None: all cores. Changes speed, never a result.
+        devices: numbers of the GPUs that engine cuda uses, as CUDA counts them; None: device 0. Each takes ranges of paths;
+            changes speed, never a result.
         chunk: paths at a time; changes memory and speed, never a result.
         out: a new, empty or earlier run's folder to write the run into (docs/schema.md).
         host: whether the manifest of `out` holds facts about this machine.
@@ -62,7 +65,8 @@ def simulate(
         Interrupted: Ctrl-C; says how far the run has come.
         InputRejected: the book does not fit the market, or cannot be planned.
     """
-    name, reason = choose_engine(engine)
+    devices = device_numbers(devices)
+    name, reason = choose_engine(engine, devices)
     n_paths = whole_number("n_paths", default_paths(name) if n_paths is None else n_paths, 1, MAX_PATHS)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     if chunk is not None:
@@ -72,7 +76,8 @@ def simulate(
     if market != portfolio.market:
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
     with nullcontext() if out is None else RunFolder(out) as folder:
-        result = _run(portfolio, market, n_paths, seed, make_engine(name, workers), reason, chunk, folder, progress)
+        runner = make_engine(name, workers, devices)
+        result = _run(portfolio, market, n_paths, seed, runner, reason, chunk, folder, progress)
         if folder is not None:
             folder.finish(result, market, host=host)
     return result

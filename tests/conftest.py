@@ -13,6 +13,18 @@ from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.result import Result
 from gpuloan_mc.simulation import simulate
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the tests that need an NVIDIA GPU")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--gpu"):
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: pytest --gpu"))
+
+
 GENERATION = {
     "name": "H100",
     "launch_month": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 from ..plan import CAUSES, Plan
 from ..reference.arithmetic import F32, I32, I64
 from ..reference.path import Defaults, History
-from ..totals import Totals, digit_sums
+from ..totals import N_DIGITS, Totals, carry, digit_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,25 @@ class PathTable:
     prices: F32 | None = None  # (n_paths, H + 1, 2, G) contract and spot price, when asked for
 
 
+def joined(tables: Sequence[PathTable]) -> PathTable:
+    """Tables of neighbouring paths, in path order, as one."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    columns = ("loss", "discounted_loss", "defaulted_balance", "largest_loss", "defaults")
+    cause_loss = np.sum([t.loan_cause_loss for t in tables], axis=0)
+    carry(cause_loss)
+    return PathTable(
+        first_path=first.first_path,
+        by_loan=sum((t.by_loan for t in tables[1:]), first.by_loan),
+        by_group=sum((t.by_group for t in tables[1:]), first.by_group),
+        loan_cause_defaults=np.sum([t.loan_cause_defaults for t in tables], axis=0),
+        loan_cause_loss=cause_loss,
+        prices=None if first.prices is None else np.concatenate([t.prices for t in tables if t.prices is not None]),
+        **{name: np.concatenate([getattr(t, name) for t in tables]) for name in columns},
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LoanTable:
     """Some paths in full: every default, and what the market and the parties did (docs/model.md 7)."""
@@ -37,6 +57,14 @@ class LoanTable:
     paths: I64  # (n_paths,) path numbers
     defaults: Defaults  # `path` counts in `paths`
     history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of an engine while it runs chunks of a size, bytes; None: not known before it has run."""
+
+    host: int | None
+    devices: tuple[int, ...] = ()  # of each device
 
 
 class Engine(Protocol):
@@ -52,6 +80,9 @@ class Engine(Protocol):
 
     def longest_chunk(self, plan: Plan) -> int:
         """Paths of a chunk at most: what bounds memory."""
+
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """Memory that chunks of so many paths take, beside the plan."""
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
@@ -104,3 +135,9 @@ def _sums(shape: tuple[int, ...], place: tuple[I64 | I32, ...], values: I64) -> 
     total = np.zeros(shape, dtype=np.int64)
     np.add.at(total, place, values)
     return total
+
+
+def table_bytes(plan: Plan, n_paths: int) -> int:
+    """Bytes of a table of so many paths without prices."""
+    totals = 2 + 5 * N_DIGITS
+    return 36 * n_paths + 8 * (totals * (plan.n_loans + plan.n_groups) + (1 + N_DIGITS) * len(CAUSES) * plan.n_loans)

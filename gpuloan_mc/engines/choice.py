@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
+from collections.abc import Sequence
+
+from ..errors import EnvironmentProblem, UsageError
+from . import cuda_setup
 from .base import Engine
 
-ENGINES = ("auto", "numba", "numpy")
-DEFAULT_PATHS = {"numba": 100_000, "numpy": 10_000}
+ENGINES = ("auto", "cuda", "numba-cuda", "numba", "numpy")
+ON_GPU = ("cuda", "numba-cuda")
+DEFAULT_PATHS = {"cuda": 1_000_000, "numba-cuda": 1_000_000, "numba": 100_000, "numpy": 10_000}
 
 
-def choose_engine(engine: str) -> tuple[str, str]:
+def choose_engine(engine: str, devices: Sequence[int] | None = None) -> tuple[str, str]:
     """Name of the engine that runs, and why that one.
 
     Raises:
-        UsageError: no such engine.
+        UsageError: no such engine, or devices for one that has none.
+        EnvironmentProblem: the engine that was asked for can't run on this machine; says what is missing.
     """
+    name, reason, problem = consider_engine(engine, devices)
+    if problem is not None:
+        raise problem
+    return name, reason
+
+
+def consider_engine(
+    engine: str, devices: Sequence[int] | None = None
+) -> tuple[str, str, EnvironmentProblem | None]:
+    """As `choose_engine`, with what keeps the engine from running here instead of an exception."""
     if engine not in ENGINES:
         raise UsageError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
+    if devices is not None and engine not in ("auto", "cuda"):
+        raise UsageError(f"devices are for the engine cuda, and the engine is {engine!r}; leave one of them away")
     if engine == "auto":
-        return "numba", "auto: numba, the fastest engine on a CPU"
-    return engine, "asked for"
+        return _auto(devices)
+    return engine, "asked for", gpu_problem(engine, devices)
+
+
+def gpu_problem(engine: str, devices: Sequence[int] | None = None) -> EnvironmentProblem | None:
+    """What keeps an engine from running on this machine's GPUs; None for one that needs none."""
+    if engine == "cuda":
+        return cuda_setup.problem(cuda_setup.look(), devices)
+    if engine == "numba-cuda":
+        found = _numba_cuda_finding(cuda_setup.look())
+        return None if found is None else EnvironmentProblem(f"engine numba-cuda: {found}")
+    return None
+
+
+def _auto(devices: Sequence[int] | None) -> tuple[str, str, EnvironmentProblem | None]:
+    """cuda, else numba-cuda, else numba; whoever names devices has asked for cuda."""
+    machine = cuda_setup.look()
+    problem = cuda_setup.problem(machine, devices)
+    if problem is None:
+        names = cuda_setup.device_names(machine, devices)
+        return "cuda", f"auto: cuda, the fastest engine, on {names}", None
+    if devices is not None:
+        return "cuda", "auto: cuda, for devices are named", problem
+    found = cuda_setup.finding(machine)
+    assert found is not None
+    if machine.driver is None or not machine.driver.devices:
+        return "numba", f"auto: numba; {found.what}", None
+    if _numba_cuda_finding(machine) is None:
+        return "numba-cuda", f"auto: numba-cuda; engine cuda: {found}", None
+    return "numba", f"auto: numba; a GPU is here, but {found}", None
+
+
+def _numba_cuda_finding(machine: cuda_setup.Machine) -> str | None:
+    """What keeps the engine numba-cuda from running."""
+    return "not in this version"
 
 
 def default_paths(name: str) -> int:
@@ -27,19 +77,24 @@ def default_paths(name: str) -> int:
     return DEFAULT_PATHS[name]
 
 
-def make_engine(name: str, workers: int | None) -> Engine:
+def make_engine(name: str, workers: int | None = None, devices: Sequence[int] | None = None) -> Engine:
     """The engine of this name.
 
     Raises:
         EnvironmentProblem: it can't run on this machine.
-        UsageError: workers for the engine that has none.
+        UsageError: workers for an engine that has none.
     """
     if name == "numba":
         from .numba_cpu import NumbaCpu
 
         return NumbaCpu(workers)
     if workers is not None and workers > 1:
-        raise UsageError("the engine numpy runs on one core; leave workers away or use engine numba")
+        where = "on one core" if name == "numpy" else "on a GPU"
+        raise UsageError(f"the engine {name} runs {where}; leave workers away or use engine numba")
+    if name == "cuda":
+        from .cupy_raw import CupyRaw
+
+        return CupyRaw((0,) if devices is None else tuple(devices))
     from .numpy_reference import NumpyReference
 
     return NumpyReference()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -14,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentProblem
+from .code_cache import code_folder
 
-CACHE = "GPULOAN_MC_CACHE"
 _SOURCES = ("paths/*.py", "engines/numba_*.py", "reference/*.py", "plan.py")
 _WAY_OUT = "engine 'numpy' (--engine numpy) gives the same figures, slowly"
 _lock = threading.Lock()
@@ -68,52 +66,8 @@ def key() -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where the machine code is kept, made if need be; None where nothing can be written.
-
-    $GPULOAN_MC_CACHE, or gpuloan-mc under the user's cache folder, or a folder of the user's own for temporary files.
-    """
-    named = os.environ.get(CACHE)
-    if named:
-        folder = Path(named) / f"code-{key()}"
-        if not _writable(folder):
-            raise EnvironmentProblem(f"${CACHE} is {named}, which can't be written; name another folder or unset it")
-        return folder
-    for place in (_user_cache(), _temporary()):
-        if place is not None and _writable(place / f"code-{key()}"):
-            return place / f"code-{key()}"
-    return None
-
-
-def _user_cache() -> Path | None:
-    given = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    if given and Path(given).is_absolute():
-        return Path(given) / "gpuloan-mc"
-    try:
-        return Path.home() / ".cache" / "gpuloan-mc"
-    except RuntimeError:  # no home
-        return None
-
-
-def _temporary() -> Path | None:
-    """A folder of this user alone: machine code is loaded from it, so nobody else may write there."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"gpuloan-mc-{user}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-    except OSError:
-        return None
-    mine = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o022)
-    return folder if mine and not folder.is_symlink() else None
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+    """Where the machine code is kept, made if need be; None where nothing can be written."""
+    return code_folder(key())
 
 
 def is_warm() -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.market import MAX_LAUNCHES
-from .base import PathTable
+from .base import Footprint, PathTable, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -64,6 +64,12 @@ class NumbaCpu:
     def longest_chunk(self, plan: Plan) -> int:
         """Paths of a chunk at most: 36 bytes each, and prices where they are kept."""
         return _LONGEST_CHUNK
+
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """The layout, each worker's memory and sums, and a table."""
+        self.prepare(plan)
+        each = array_bytes(self._memory[0].values) + array_bytes(_sums(plan))
+        return Footprint(array_bytes(self._book_values) + self.workers * each + 2 * table_bytes(plan, chunk))
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""

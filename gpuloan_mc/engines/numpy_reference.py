@@ -8,7 +8,7 @@ from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
 from ..reference.path import History, Recorder, record_paths, run_paths
-from .base import LoanTable, PathTable, tally
+from .base import Footprint, LoanTable, PathTable, tally
 
 # An array of this many float32 and its float64 companions stay in a core's cache.
 _TILE = 65_536
@@ -29,6 +29,10 @@ class NumpyReference:
     def longest_chunk(self, plan: Plan) -> int:
         """Paths of a chunk at most."""
         return paths_at_once(plan)
+
+    def footprint(self, plan: Plan, chunk: int) -> Footprint:
+        """Not known before a chunk has run: NumPy's temporary arrays depend on what happens."""
+        return Footprint(None)
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""

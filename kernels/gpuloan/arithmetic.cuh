@@ -58,7 +58,8 @@ GPULOAN_FUNCTION ExpParts exp_parts(float x, float correction) {
 
 // e^x with x held to [-40, 40].
 GPULOAN_FUNCTION float exp(float x) {
-    const ExpParts parts = exp_parts(x, ZERO);
+    // -0 changes no number, so compilers drop it: not so +0, which turns -0 into +0. e^x is 1 for both.
+    const ExpParts parts = exp_parts(x, -ZERO);
     return (parts.less_one + ONE) * parts.scale;
 }
 
@@ -98,7 +99,7 @@ GPULOAN_FUNCTION float quantile_centre(float u) {
 GPULOAN_FUNCTION ValueAndRest quantile_tail(float w) {
     constexpr float constant = 3.32467508f;
     const float root = square_root(w);
-    const float rest = quotient(fma(-root, root, w), root + root);
+    const float rest = fma(-root, root, w) / (root + root);
     const float u = root - TAIL_CENTRE;
     float slope = fma(u, 6.59232319e-06f, -3.42902313e-05f);
     slope = fma(slope, u, 3.96905889e-05f);
@@ -181,7 +182,7 @@ GPULOAN_FUNCTION float interpolate(const float* table, float x, float low, float
     x = held(x, low, high);
     i32 cell = static_cast<i32>(fma(x, per_unit, -low * per_unit));
     cell = cell < n_cells - 1 ? cell : n_cells - 1;
-    const float offset = x - fma(static_cast<float>(cell), quotient(ONE, per_unit), low);
+    const float offset = x - fma(static_cast<float>(cell), ONE / per_unit, low);
     return fma(offset, table[n_cells + cell], table[cell]);
 }
 

@@ -13,8 +13,7 @@ constexpr float T_LOW = -64.0f, T_HIGH = 64.0f, T_PER_UNIT = 32.0f;
 constexpr float TWO_32 = 4294967296.0f;
 constexpr u32 LARGEST_RANK = 0xFFFFFFFFu;
 constexpr u32 RANK_SLACK_SHIFT = 12, RANK_SLACK = 16;
-constexpr float MARGIN = 1e-4f;       // thousands of float32 roundings of a score
-constexpr float ALL_QUALITIES = 1e6f;  // beyond both tables
+constexpr float MARGIN = 1e-4f;  // thousands of float32 roundings of a score
 
 // (3.1) H_{c,t} of H_{c,t-1}.
 GPULOAN_FUNCTION float accumulated(float cumulative, float hazard, float shift, float demand_sensitivity, float demand,
@@ -70,20 +69,20 @@ GPULOAN_FUNCTION float highest_quality(const float* table, i32 is_t, float log_h
             below = middle + 1;
         }
     }
-    if (below == 0) return -ALL_QUALITIES;
+    if (below == 0) return -1e6f;
     const i32 cell = below - 1;
     const float slope = table[n_cells + cell];
-    const float inside = slope > ZERO ? quotient(level - table[cell], slope) : step;
-    if (below == n_cells && !(inside < step)) return ALL_QUALITIES;
+    const float inside = slope > ZERO ? (level - table[cell]) / slope : step;
+    if (below == n_cells && !(inside < step)) return 1e6f;
     return fma(static_cast<float>(cell), step, low) + minimum(inside, step);
 }
 
 // A rank that no obligor in default exceeds: A <= `quality` needs epsilon <= (quality/W - a*n)/residual.
 // `common` is the least a*n of the obligors it serves, `residual_*` the range of their residuals.
 GPULOAN_FUNCTION u32 rank_bound(float quality, float mixing, float common, float residual_low, float residual_high) {
-    float distance = quotient(quality, mixing) - common;
+    float distance = quality / mixing - common;
     distance = fma(MARGIN, ONE + magnitude(distance), distance);
-    const float z = quotient(distance, distance > ZERO ? residual_low : residual_high);
+    const float z = distance / (distance > ZERO ? residual_low : residual_high);
     return with_slack(rank_of(normal_cdf(z + MARGIN)));
 }
 

@@ -1,6 +1,7 @@
 // What depends on the target: CUDA (NVRTC) or the C++ compiler that tests these headers. Twin: paths/primitives.py.
 //
-// Everything else is made of these, of float +, *, /, comparison and of integer operations. A product meets a sum only
+// Everything else is made of these, of float +, *, /, comparison and of integer operations; / is rounded correctly, as
+// -prec-div=true asks (a call of __fdiv_rn would keep a constant quotient from being folded). A product meets a sum only
 // through fma (docs/model.md 1.1), so no compiler can contract what is written here.
 #pragma once
 
@@ -60,15 +61,6 @@ GPULOAN_FUNCTION float square_root(float x) {
     return __fsqrt_rn(x);
 #else
     return __builtin_sqrtf(x);
-#endif
-}
-
-// The correctly rounded quotient.
-GPULOAN_FUNCTION float quotient(float a, float b) {
-#ifdef __CUDA_ARCH__
-    return __fdiv_rn(a, b);
-#else
-    return a / b;
 #endif
 }
 

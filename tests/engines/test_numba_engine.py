@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gpuloan_mc
-from gpuloan_mc.engines import choice, numba_compile
+from gpuloan_mc.engines import choice, code_cache, numba_compile
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.pace import Pace
 from gpuloan_mc.errors import EnvironmentProblem, UsageError
@@ -118,7 +118,7 @@ def test_a_warm_start_is_quick():
 
 
 def test_the_folder_is_keyed_by_sources_and_cpu(monkeypatch, tmp_path):
-    monkeypatch.setenv(numba_compile.CACHE, str(tmp_path))
+    monkeypatch.setenv(code_cache.CACHE, str(tmp_path))
     folder = numba_compile.cache_folder()
     assert folder == tmp_path / f"code-{numba_compile.key()}"
     assert not numba_compile.is_warm()
@@ -126,16 +126,16 @@ def test_the_folder_is_keyed_by_sources_and_cpu(monkeypatch, tmp_path):
 
 def test_a_named_folder_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(numba_compile.CACHE, str(tmp_path / "file"))
+    monkeypatch.setenv(code_cache.CACHE, str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match="can't be written"):
         numba_compile.cache_folder()
 
 
 def test_a_home_that_cannot_be_written_gives_way_to_a_temporary_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv(numba_compile.CACHE, raising=False)
+    monkeypatch.delenv(code_cache.CACHE, raising=False)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(numba_compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(code_cache.tempfile, "gettempdir", lambda: str(tmp_path))
     folder = numba_compile.cache_folder()
     assert folder is not None
     assert folder.parent.parent == tmp_path
@@ -143,22 +143,23 @@ def test_a_home_that_cannot_be_written_gives_way_to_a_temporary_folder(monkeypat
 
 
 def test_others_cannot_plant_machine_code(monkeypatch, tmp_path):
-    monkeypatch.setattr(numba_compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(code_cache.tempfile, "gettempdir", lambda: str(tmp_path))
     user = os.getuid() if hasattr(os, "getuid") else 0
     (tmp_path / f"gpuloan-mc-{user}").mkdir()
     (tmp_path / f"gpuloan-mc-{user}").chmod(0o777)
-    assert numba_compile._temporary() is None
+    assert code_cache.temporary() is None
 
 
 # --- choice of engine, workers, pace ----------------------------------------------------------------------------------
 
 
-def test_auto_is_numba_and_says_so():
-    assert choice.choose_engine("auto") == ("numba", "auto: numba, the fastest engine on a CPU")
-    with pytest.raises(UsageError, match="auto, numba, numpy"):
-        choice.choose_engine("cuda")
+def test_engines_and_workers_that_do_not_go_together():
+    with pytest.raises(UsageError, match="auto, cuda, numba-cuda, numba, numpy"):
+        choice.choose_engine("gpu")
     with pytest.raises(UsageError, match="one core"):
         choice.make_engine("numpy", 2)
+
+
 
 
 def test_a_broken_numba_is_an_error_with_a_way_out(monkeypatch):

@@ -1,0 +1,200 @@
+"""Machine code of a CUDA kernel as nvdisasm shows it: instructions, where each comes from, and loops."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+_SECTION = re.compile(r"^\.text\.(\w+):")
+_FRAME = re.compile(r'//## File "([^"]*)", line (\d+)')
+_LABEL = re.compile(r"^(\.L_\w+|\$\w+):")
+_INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_TARGET = re.compile(r"`\(([^)]+)\)")
+_BARRIER = re.compile(r"\bB\d+\b")
+
+
+class NoDisassembler(Exception):
+    """nvdisasm is not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction; `frames` are the source lines it comes from, the innermost first."""
+
+    address: int
+    predicate: str
+    operation: str
+    operands: str
+    frames: tuple[tuple[str, int], ...]
+
+    @property
+    def kind(self) -> str:
+        return self.operation.split(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Positions in `Kernel.instructions` that a loop runs through, the first its head."""
+
+    head: int
+    body: frozenset[int]
+
+
+@dataclass
+class Kernel:
+    """A kernel's code; `labels` are positions of instructions. `called`: where its subroutines start, if it has any."""
+
+    name: str
+    instructions: list[Instruction] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def called(self) -> int:
+        starts = [p for label, p in self.labels.items() if label.startswith("$") and p > 0]
+        return min(starts, default=len(self.instructions))
+
+    @cached_property
+    def loops(self) -> list[Loop]:
+        """Natural loops, outer before inner."""
+        found: dict[int, set[int]] = {}
+        before = self._before()
+        for i, following in enumerate(self._after):
+            for head in following:
+                if self._dominators[i] >> head & 1 and self.instructions[i].address != self.instructions[head].address:
+                    found.setdefault(head, {head}).update(_reaching(i, head, before))
+        loops = [Loop(head, frozenset(body)) for head, body in found.items()]
+        return sorted(loops, key=lambda loop: (-len(loop.body), loop.head))
+
+    def innermost(self, position: int) -> Loop | None:
+        return next((loop for loop in reversed(self.loops) if position in loop.body), None)
+
+    @cached_property
+    def _after(self) -> list[list[int]]:
+        """Positions that may follow each."""
+        return [list(self._following(i)) for i in range(len(self.instructions))]
+
+    def _following(self, i: int) -> Iterator[int]:
+        instruction = self.instructions[i]
+        target = _TARGET.search(instruction.operands)
+        jumps = instruction.kind in ("BRA", "EXIT", "RET", "BSYNC")
+        if instruction.kind == "BRA" and target:
+            yield self.labels[target[1]]
+        elif instruction.kind == "BSYNC":
+            yield self._reconvergence(i)
+        if (not jumps or instruction.predicate) and i + 1 < len(self.instructions):
+            yield i + 1
+
+    def _reconvergence(self, i: int) -> int:
+        """Where the lanes that a BSYNC gathers go on: its BSSY says so."""
+        barrier = _BARRIER.search(self.instructions[i].operands)
+        for instruction in reversed(self.instructions[:i]):
+            if instruction.kind == "BSSY" and barrier and barrier[0] in instruction.operands:
+                target = _TARGET.search(instruction.operands)
+                if target:
+                    return self.labels[target[1]]
+        return i + 1
+
+    def _before(self) -> list[list[int]]:
+        before: list[list[int]] = [[] for _ in self.instructions]
+        for i, following in enumerate(self._after):
+            for j in following:
+                before[j].append(i)
+        return before
+
+    @cached_property
+    def _dominators(self) -> list[int]:
+        """Positions that lie on every way to each, as bits of an integer."""
+        before, everything = self._before(), (1 << len(self.instructions)) - 1
+        dominators = [1] + [everything] * (len(self.instructions) - 1)
+        changed = True
+        while changed:
+            changed = False
+            for i in range(1, len(self.instructions)):
+                common = everything if before[i] else 0
+                for j in before[i]:
+                    common &= dominators[j]
+                if (new := common | 1 << i) != dominators[i]:
+                    dominators[i], changed = new, True
+        return dominators
+
+
+def _reaching(last: int, head: int, before: list[list[int]]) -> set[int]:
+    """Positions from which `last` is reached without passing the head."""
+    reached, open_ = {head, last}, [last]
+    while open_:
+        for j in before[open_.pop()]:
+            if j not in reached:
+                reached.add(j)
+                open_.append(j)
+    return reached
+
+
+def nvdisasm() -> str:
+    """Path of the disassembler, of the package nvidia-cuda-nvdisasm or on PATH.
+
+    Raises:
+        NoDisassembler: there is none.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        for found in sorted(Path(folder).glob("*/bin/nvdisasm*")):
+            return str(found)
+    if found_on_path := shutil.which("nvdisasm"):
+        return found_on_path
+    raise NoDisassembler("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+
+
+def disassembled(cubin: bytes) -> dict[str, Kernel]:
+    """Every kernel of a cubin that was compiled with -lineinfo.
+
+    Raises:
+        NoDisassembler: nvdisasm is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernels.cubin"
+        file.write_bytes(cubin)
+        command = [nvdisasm(), "-c", "-gi", str(file)]
+        return parsed(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def parsed(text: str) -> dict[str, Kernel]:
+    """Kernels of nvdisasm's text."""
+    kernels: dict[str, Kernel] = {}
+    kernel, frames, is_fresh = None, [], False
+    for line in text.splitlines():
+        if line.lstrip().startswith(".section"):
+            kernel = None
+        elif section := _SECTION.match(line):
+            kernel = kernels.setdefault(section[1], Kernel(section[1]))
+            frames, is_fresh = [], False
+        elif kernel is None:
+            continue
+        elif frame := _FRAME.search(line):
+            frames = [*frames, (frame[1], int(frame[2]))] if is_fresh else [(frame[1], int(frame[2]))]
+            is_fresh = True
+        elif label := _LABEL.match(line):
+            kernel.labels[label[1]] = len(kernel.instructions)
+        elif found := _INSTRUCTION.match(line):
+            is_fresh = False
+            address, predicate, operation, operands = found.groups()
+            if operation != "NOP":
+                where = tuple(frames)
+                kernel.instructions.append(Instruction(int(address, 16), predicate or "", operation, operands, where))
+    for kernel in kernels.values():
+        _trim(kernel)
+    return kernels
+
+
+def _trim(kernel: Kernel) -> None:
+    """Drop the branch to itself that fences a kernel's end."""
+    end = kernel.instructions
+    own = {label for label, p in kernel.labels.items() if p == len(end) - 1}
+    if end and end[-1].kind == "BRA" and any(label in end[-1].operands for label in own):
+        end.pop()

@@ -1,0 +1,220 @@
+"""One GPU as the engine `cuda` uses it: a thin seam over CuPy, so that everything above it runs without a GPU in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EnvironmentProblem
+from .cuda_setup import while_running
+from .cuda_sources import Nvrtc, architecture, cubin, nvrtc
+
+_STATIC_SHARED = 48 * 1024  # bytes a block may use without asking
+
+
+class OutOfDeviceMemory(Exception):
+    """An allocation that did not fit; the engine tries fewer paths."""
+
+
+class Buffer(Protocol):
+    """Memory of a device; freed with the object."""
+
+    @property
+    def address(self) -> int:
+        """Where it lies on the device."""
+
+
+class Launch(Protocol):
+    """A kernel's launch, as engines/cuda_mapping.py makes them."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def grid(self) -> tuple[int, ...]: ...
+    @property
+    def block(self) -> tuple[int, ...]: ...
+    @property
+    def shared_bytes(self) -> int: ...
+
+
+class Device(Protocol):
+    """What the engine asks of a device. Calls on one device come from one thread at a time."""
+
+    number: int
+    name: str
+    n_multiprocessors: int
+    shared_bytes_a_block: int
+
+    def free_bytes(self) -> int:
+        """Memory that can be had."""
+
+    def load(self) -> None:
+        """Compile the kernels, or load what was compiled before."""
+
+    def upload(self, array: NDArray[Any]) -> Buffer:
+        """A copy of an array on the device."""
+
+    def zeros(self, array: NDArray[Any]) -> Buffer:
+        """Zeros of the array's size."""
+
+    def launch(self, launch: Launch, struct: bytes) -> None:
+        """Start a kernel whose one argument is the struct, by value."""
+
+    def download(self, buffer: Buffer, into: NDArray[Any]) -> None:
+        """Copy a buffer into an array of its size, when the launches so far are done."""
+
+    def synchronize(self) -> None:
+        """Wait until all launches are done."""
+
+    def mark(self) -> Any:
+        """A point in the device's work, for `seconds`."""
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Time on the device from one mark to another."""
+
+
+class CupyBuffer:
+    """Memory from CuPy's pool."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @property
+    def address(self) -> int:
+        """Where it lies on the device."""
+        return int(self.array.data.ptr)
+
+
+class CupyDevice:
+    """A device through CuPy.
+
+    Raises:
+        EnvironmentProblem: CuPy can't be imported, or the device can't be used.
+    """
+
+    def __init__(self, number: int, compiler: Nvrtc | None = None) -> None:
+        self._cupy = import_cupy()
+        self.number = number
+        self._cache: Path | str = "the cache of compiled kernels"
+        with self._errors():
+            facts = self._cupy.cuda.runtime.getDeviceProperties(number)
+            self._cupy.cuda.runtime.memGetInfo()  # a context: a device that is held by another fails here
+        self.name = facts["name"].decode(errors="replace")
+        self.n_multiprocessors = int(facts["multiProcessorCount"])
+        self.shared_bytes_a_block = int(facts["sharedMemPerBlockOptin"])
+        self._capability = int(facts["major"]), int(facts["minor"])
+        self._compiler = compiler
+        self._module: Any = None
+
+    def free_bytes(self) -> int:
+        """Memory that can be had: what the driver has and CuPy's pool holds unused, within the pool's limit."""
+        with self._errors():
+            pool = self._cupy.get_default_memory_pool()
+            free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+            limit = int(pool.get_limit())
+            return min(free, limit - int(pool.used_bytes())) if limit else free
+
+    def load(self) -> None:
+        """Compile the kernels for this device, or load what was compiled before.
+
+        Raises:
+            EnvironmentProblem: they can't be compiled or loaded.
+        """
+        if self._module is not None:
+            return
+        target = architecture(self._capability, (self._compiler or nvrtc()).architectures)
+        assert target is not None  # checked when the engine was chosen
+        file = cubin(target).path
+        self._cache = file
+        with self._errors():
+            self._module = self._cupy.RawModule(path=str(file))
+
+    def upload(self, array: NDArray[Any]) -> CupyBuffer:
+        """A copy of an array on the device."""
+        with self._errors():
+            return CupyBuffer(self._cupy.asarray(np.ascontiguousarray(array)))
+
+    def zeros(self, array: NDArray[Any]) -> CupyBuffer:
+        """Zeros of the array's size."""
+        with self._errors():
+            return CupyBuffer(self._cupy.zeros(array.shape, array.dtype))
+
+    def launch(self, launch: Launch, struct: bytes) -> None:
+        """Start a kernel whose one argument is the struct, by value."""
+        with self._errors():
+            kernel = self._module.get_function(launch.kernel)
+            if launch.shared_bytes > _STATIC_SHARED:
+                kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
+            # CuPy passes a NumPy array of one element by value
+            argument = np.frombuffer(struct, dtype=np.dtype((np.void, len(struct))))
+            kernel(tuple(launch.grid), tuple(launch.block), (argument,), shared_mem=launch.shared_bytes)
+
+    def download(self, buffer: Any, into: NDArray[Any]) -> None:
+        """Copy a buffer into an array of its size, when the launches so far are done."""
+        with self._errors():
+            buffer.array.get(out=into)
+
+    def synchronize(self) -> None:
+        """Wait until all launches are done."""
+        with self._errors():
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def mark(self) -> Any:
+        """A point in the device's work: a CUDA event."""
+        with self._errors():
+            event = self._cupy.cuda.Event()
+            event.record()
+            return event
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Time on the device from one mark to another."""
+        with self._errors():
+            end.synchronize()
+            return float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The device is current; CUDA's errors become sentences."""
+        cupy = self._cupy
+        cuda = cupy.cuda
+        try:
+            with cuda.Device(self.number):
+                yield
+        except cuda.memory.OutOfMemoryError as error:
+            cupy.get_default_memory_pool().free_all_blocks()
+            raise OutOfDeviceMemory(str(error)) from error
+        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            if error.status == 2:
+                raise OutOfDeviceMemory(str(error)) from error
+            problem = while_running(int(error.status), str(error).split("\n")[0], self.number, self._cache)
+            if problem is None:
+                raise
+            raise problem from error
+
+
+def connect(number: int) -> Device:
+    """The device of this number; tests put another one here."""
+    return CupyDevice(number)
+
+
+def import_cupy() -> Any:
+    """CuPy.
+
+    Raises:
+        EnvironmentProblem: it is missing or broken.
+    """
+    try:
+        import cupy
+    except Exception as error:  # a CuPy that fits neither NumPy nor the driver fails in many ways
+        first = str(error).strip().split("\n")[0][:300]
+        raise EnvironmentProblem(
+            f"engine cuda: CuPy can't be imported ({type(error).__name__}: {first}). Install it again with: "
+            "pip install --force-reinstall 'gpuloan-mc[cuda13]', or [cuda12] for an older driver. "
+            "Engine 'numba' (--engine numba) gives the same figures."
+        ) from error
+    return cupy

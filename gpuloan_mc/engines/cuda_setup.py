@@ -1,0 +1,257 @@
+"""What the engine `cuda` needs of a machine, and what is wrong where it can't run: sentences with a way out.
+
+CuPy is not imported here: that takes seconds, and fails where it does not fit the driver.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from ..errors import EnvironmentProblem
+from . import cuda_driver
+from .cuda_driver import NO_DEVICE, PROHIBITED, Driver
+from .cuda_sources import WAY_OUT, architecture, dotted, nvrtc
+
+CUPY_PACKAGES = ("cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy", "cupy-rocm-7-0")
+_OF_CUDA = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
+_DRIVERS = {12: 525, 13: 580}  # the first driver of each CUDA, as NVIDIA counts drivers
+_INIT = {
+    3: ("the driver did not start", "Restart the process"),
+    101: ("the driver names a device that is not there", "Look at $CUDA_VISIBLE_DEVICES, then at nvidia-smi"),
+    802: ("the driver is not ready: on machines with NVSwitch its fabric manager must run",
+          "Start it with: systemctl start nvidia-fabricmanager"),
+    803: ("the driver's library and its kernel module are of different versions, as after an update",
+          "Restart the machine"),
+    804: ("the installed compatibility library does not fit this GPU", "Remove the package cuda-compat"),
+    999: ("the driver does not start, often after the machine has slept or a GPU has failed",
+          "Look at nvidia-smi; restart the machine or reload the module nvidia_uvm"),
+}  # fmt: skip
+
+
+class Compiler(Protocol):
+    """What is asked of NVRTC here."""
+
+    version: tuple[int, int]
+    architectures: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the engine finds on a machine."""
+
+    driver: Driver | None
+    cupy: tuple[tuple[str, str], ...]  # packages that bring a module cupy, with versions
+
+    def compiler(self) -> Compiler:
+        """NVRTC.
+
+        Raises:
+            EnvironmentProblem: it is missing or broken.
+        """
+        return nvrtc()
+
+
+def look() -> Machine:
+    """This machine."""
+    found = []
+    for name in CUPY_PACKAGES:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Machine(cuda_driver.load(), tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why the engine can't run, and what to do."""
+
+    what: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.way_out}."
+
+
+def finding(machine: Machine, devices: Sequence[int] | None = None) -> Finding | None:
+    """The first thing that keeps the engine from running on the devices (None: device 0)."""
+    wanted = (0,) if devices is None else tuple(devices)
+    checks: tuple[Callable[[Machine], Finding | None], ...] = (
+        _no_driver, _does_not_start, _hidden, _no_device, partial(_device_missing, wanted=wanted),
+        _several_cupys, _no_cupy, _no_compiler, _old_driver, partial(_device_unfit, wanted=wanted),
+    )  # fmt: skip
+    return next((found for check in checks if (found := check(machine)) is not None), None)
+
+
+def problem(machine: Machine, devices: Sequence[int] | None = None) -> EnvironmentProblem | None:
+    """The finding as the error of a run that asked for the engine."""
+    found = finding(machine, devices)
+    return None if found is None else EnvironmentProblem(f"engine cuda: {found} {WAY_OUT}")
+
+
+def device_names(machine: Machine, devices: Sequence[int] | None = None) -> str:
+    """The devices by name, in a line: 2 × NVIDIA H200."""
+    names = [_driver(machine).devices[i].name for i in devices or (0,)]
+    return " and ".join(n if names.count(n) == 1 else f"{names.count(n)} × {n}" for n in dict.fromkeys(names))
+
+
+# --- driver and devices -----------------------------------------------------------------------------------------------
+
+
+def _no_driver(machine: Machine) -> Finding | None:
+    if machine.driver is not None:
+        return None
+    return Finding("no CUDA driver was found", "On a machine with an NVIDIA GPU, install NVIDIA's driver, 580 or later")
+
+
+def _does_not_start(machine: Machine) -> Finding | None:
+    status = _driver(machine).status
+    if status in (0, NO_DEVICE):
+        return None
+    what, way_out = _INIT.get(status, ("the CUDA driver does not start", "Look at nvidia-smi"))
+    return Finding(f"{what} (cuInit returned {status})", way_out)
+
+
+def _hidden(machine: Machine) -> Finding | None:
+    driver = _driver(machine)
+    if driver.devices or driver.visible is None:
+        return None
+    return Finding(f"$CUDA_VISIBLE_DEVICES is {driver.visible!r}, which hides every GPU", "Unset it: unset CUDA_VISIBLE_DEVICES")
+
+
+def _no_device(machine: Machine) -> Finding | None:
+    if _driver(machine).devices:
+        return None
+    return Finding("the CUDA driver sees no GPU", "Look at nvidia-smi; in a container, pass the GPUs in: --gpus all")
+
+
+def _device_missing(machine: Machine, wanted: Sequence[int]) -> Finding | None:
+    devices = _driver(machine).devices
+    missing = [i for i in wanted if i >= len(devices)]
+    if not missing:
+        return None
+    here = "; ".join(f"{i}: {d.name}" for i, d in enumerate(devices))
+    return Finding(f"there is no device {missing[0]}; this process sees {here}", "Name others with --devices")
+
+
+def _device_unfit(machine: Machine, wanted: Sequence[int]) -> Finding | None:
+    compiler = machine.compiler()
+    for number in wanted:
+        device = _driver(machine).devices[number]
+        found = _mode(number, device) or _architecture(number, device, compiler)
+        if found is not None:
+            return found
+    return None
+
+
+def _mode(number: int, device: cuda_driver.DeviceFacts) -> Finding | None:
+    if device.mode != PROHIBITED:
+        return None
+    return Finding(
+        f"device {number}, {device.name}, is in compute mode 'prohibited'",
+        "Name another with --devices, or ask whoever runs the machine to allow it: nvidia-smi -c DEFAULT",
+    )
+
+
+def _architecture(number: int, device: cuda_driver.DeviceFacts, compiler: Compiler) -> Finding | None:
+    if architecture(device.capability, compiler.architectures) is not None:
+        return None
+    known = sorted(compiler.architectures)
+    what = f"device {number}, {device.name}, has compute capability {dotted(device.capability)}"
+    if device.capability < (7, 5):
+        return Finding(f"{what}; the kernels need 7.5 (Turing) or later", "Name another device with --devices")
+    return Finding(
+        f"{what}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
+        f"Update it with: pip install --upgrade {_extra(compiler.version[0])}",
+    )
+
+
+def _driver(machine: Machine) -> Driver:
+    assert machine.driver is not None  # the first check
+    return machine.driver
+
+
+# --- packages ---------------------------------------------------------------------------------------------------------
+
+
+def _extra(major: int) -> str:
+    return f"'gpuloan-mc[cuda{min(max(major, 12), 13)}]'"
+
+
+def _no_cupy(machine: Machine) -> Finding | None:
+    if any(name != "cupy-rocm-7-0" for name, _ in machine.cupy):
+        return None
+    major = _driver(machine).version[0]
+    if machine.cupy:
+        return Finding("the installed CuPy is for AMD GPUs", f"pip uninstall {machine.cupy[0][0]}; pip install {_extra(major)}")
+    return Finding("CuPy is not installed", f"Install it with: pip install {_extra(major)}")
+
+
+def _several_cupys(machine: Machine) -> Finding | None:
+    if len(machine.cupy) < 2:
+        return None
+    names = " and ".join(f"{name} {version}" for name, version in machine.cupy)
+    gone = " ".join(name for name, _ in machine.cupy)
+    major = _driver(machine).version[0]
+    return Finding(
+        f"{names} are installed together and overwrite each other's files",
+        f"pip uninstall -y {gone}; pip install {_extra(major)}",
+    )
+
+
+def _no_compiler(machine: Machine) -> Finding | None:
+    try:
+        machine.compiler()
+    except EnvironmentProblem as error:
+        why = str(error).removeprefix("engine cuda: ").split(". Install it with")[0]
+        return Finding(why, f"Install it with: pip install --upgrade {_extra(_driver(machine).version[0])}")
+    return None
+
+
+def _old_driver(machine: Machine) -> Finding | None:
+    """Code of a newer CUDA than the driver's does not load, whichever package brought it."""
+    needs = {f"NVRTC {dotted(machine.compiler().version)}": machine.compiler().version[0]}
+    needs |= {name: major for major, name in _OF_CUDA.items() if name in dict(machine.cupy)}
+    what, major = max(needs.items(), key=lambda need: need[1])
+    driver = _driver(machine).version
+    if driver[0] >= major:
+        return None
+    first = _DRIVERS.get(major, max(_DRIVERS.values()))
+    older = f", or use CUDA 12: pip uninstall -y {_OF_CUDA.get(major, 'cupy')}; pip install {_extra(12)}"
+    return Finding(
+        f"the driver is too old: it knows CUDA {dotted(driver)}, and {what} needs CUDA {major}",
+        f"Update the driver to {first} or later{older if driver[0] >= 12 else ''}",
+    )
+
+
+# --- while a device runs ----------------------------------------------------------------------------------------------
+
+_WHILE_RUNNING = {
+    35: ("the driver is too old for the installed CuPy", "`gpuloan-mc doctor --engine cuda` says which versions fit"),
+    46: ("the device is busy or unavailable: another process may hold it alone (compute mode 'exclusive')",
+         "Wait until `nvidia-smi` shows it free, or name another with --devices"),
+    100: ("the driver sees no GPU", "Look at nvidia-smi"),
+    200: ("the compiled kernels are damaged", "Delete {cache} and run again"),
+    209: ("the compiled kernels do not fit this GPU", "Delete {cache} and run again"),
+    214: ("the GPU reports a memory error that it could not correct", "Look at nvidia-smi -q -d ECC; use another device"),
+    218: ("the compiled kernels are damaged", "Delete {cache} and run again"),
+    301: ("the compiled kernels are gone", "Run again"),
+    702: ("a kernel ran into the display's time limit", "Use a smaller --chunk, or a device that drives no display"),
+    719: ("the GPU stopped", "Look at nvidia-smi and the system's log; run again"),
+    802: _INIT[802],
+}  # fmt: skip
+
+
+def while_running(status: int, text: str, number: int, cache: os.PathLike[str] | str) -> EnvironmentProblem | None:
+    """The error behind a status of CUDA on a device; None where it is a bug of ours."""
+    if status not in _WHILE_RUNNING:
+        return None
+    what, way_out = _WHILE_RUNNING[status]
+    return EnvironmentProblem(
+        f"engine cuda: device {number}: {what} ({text}). {way_out.format(cache=cache)}. {WAY_OUT}"
+    )
