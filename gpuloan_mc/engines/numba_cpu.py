@@ -152,6 +152,13 @@ def _aligned(n_rows: int, n_columns: int) -> I64:
     return raw[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
+def array_bytes(values: Any) -> int:
+    """Bytes of the arrays in a named tuple, and in those within it."""
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(array_bytes(v) for v in values) if isinstance(values, tuple) else 0
+
+
 def memory(book: Any) -> Any:
     """A thread's memory for a book: it does not grow with the paths."""
     from ..paths.tally import EVENT_FIELDS

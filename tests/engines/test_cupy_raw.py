@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import importlib.util
 import sys
 from dataclasses import fields
@@ -90,7 +91,7 @@ def test_ranges_cover_all_paths_in_order(parts):
         assert ranges[0][0] == first
         assert ranges[-1][1] == first + n
         assert all(a < b for a, b in ranges)
-        assert all(end == start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+        assert all(end == start for (_, end), (start, _) in itertools.pairwise(ranges))
         assert all(start % 4 == 0 for start, _ in ranges[1:])
         assert len(ranges) <= parts
 
