@@ -20,7 +20,7 @@ MIDDLE_BOOK = 256  # … sixteen, …
 BLOCK_OF_128 = 1024  # … a block of 128 threads, …
 BLOCK_OF_256 = 2048  # … of 256, and of 512 beyond
 SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
-QUEUE_BYTES = 64 * 12  # candidates of a warp of `simulate_plain`
+QUEUE_BYTES = 160 * 12  # candidates of a warp of `simulate_plain`
 WARP = 32
 BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simulate.cu
     "simulate_small_8": 4,
