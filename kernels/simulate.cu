@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(128) draw_ahead(GPULOAN_ARGUMENTS) 
 }
 
 // A thread four neighbouring paths, blockIdx.y a slice of the obligors of plain loans.
-extern "C" __global__ void __launch_bounds__(128) simulate_plain(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, 4) simulate_plain(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     const i64 place = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
     Candidate* const entries = reinterpret_cast<Candidate*>(shared) + threadIdx.x / WARP * QUEUE;
@@ -34,34 +34,34 @@ extern "C" __global__ void __launch_bounds__(128) simulate_plain(GPULOAN_ARGUMEN
 }
 
 // Eight or sixteen lanes a path.
-extern "C" __global__ void __launch_bounds__(128) simulate_small_8(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, 4) simulate_small_8(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Lanes<8, 128>, true>(plan, run, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(128) simulate_small_16(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, 4) simulate_small_16(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Lanes<16, 128>, true>(plan, run, shared);
 }
 
 // A block a path.
-extern "C" __global__ void __launch_bounds__(128) simulate_block_128(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, 5) simulate_block_128(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<128>, true>(plan, run, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(256) simulate_block_256(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(256, 2) simulate_block_256(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<256>, true>(plan, run, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(512) simulate_block_512(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(512, 1) simulate_block_512(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<512>, true>(plan, run, shared);
 }
 
 // A block a path whose loans' state does not fit on the multiprocessor.
-extern "C" __global__ void __launch_bounds__(512) simulate_large_512(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(512, 1) simulate_large_512(GPULOAN_ARGUMENTS) {
     walk_paths<Block<512>, false>(plan, run, nullptr);
 }
 

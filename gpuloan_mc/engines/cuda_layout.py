@@ -30,9 +30,9 @@ from .numba_layout import (
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
-START_SHIFT = 8  # of a slot's third row: generation in the low bits, first month in service above
+START_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, first month in service above
 TILE = 32  # loans whose rows lie together: a warp's
-STATE_ROWS, TERM_ROWS, SLOT_ROWS = 4, 8, 3
+STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,7 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_fed_back": int(fed_back_classes(plan).sum()),
         "n_plain_runs": int(obligors.tile_run[obligors.phase_tile[1]]) if only_plain.any() else 0,
         "has_caps": int((plan.loans.ltv_cap > 0).any()),
+        "latest_start": int(plan.deployments.start.max(initial=0)),
         "n_causes": n_causes,
         "n_cells": horizon * n_causes + segments,
         "n_columns": len(plan.segments),
@@ -209,7 +210,7 @@ def _obligors(obligors: Obligors, early: I64) -> Part:
 
 def _loans(plan: Plan, order: I64) -> Part:
     loans = plan.loans
-    columns = {
+    columns: Part = {
         "key": loans.key,
         "index": loans.index,
         "commitment_cents": loans.commitment_cents,
@@ -229,30 +230,30 @@ def _loans(plan: Plan, order: I64) -> Part:
 
 
 def _terms(plan: Plan, order: I64) -> F32:
-    """(tiles, rows, TILE) float32: rows as in kernels/gpuloan/memory.cuh, three a slot at the end."""
+    """(tiles, quads, TILE, 4) float32, quads as in kernels/gpuloan/memory.cuh: two of the loan, then one a slot."""
     loans, deployments, n, n_slots = plan.loans, plan.deployments, len(order), _n_slots(plan)
-    covenant = loans.dscr_default > 0
     fixed = (
         loans.margin,
         loans.floating,
-        loans.reserve_months,
-        np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
         loans.dscr_default,
-        np.where(covenant, loans.dscr_default_months, f32(np.inf)).astype(f32),
+        np.where(loans.dscr_default > 0, loans.dscr_default_months, f32(np.inf)).astype(f32),
+        np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
+        loans.reserve_months,
         loans.sweep_share,
-        loans.ltv_cap,
+        loans.draw_month.astype(i32).view(f32),  # bits, never a number
     )
-    rows = np.zeros((TERM_ROWS + SLOT_ROWS * n_slots, -(-n // TILE) * TILE), f32)
-    for row, values in enumerate(fixed):
-        rows[row, :n] = values[order]
-    place = _matrix_place(plan, order)
-    slot, lane = place // max(n, 1), place % max(n, 1)
-    rows[TERM_ROWS + SLOT_ROWS * slot, lane] = deployments.hours
-    rows[TERM_ROWS + SLOT_ROWS * slot + 1, lane] = deployments.hourly_opex
-    packed = np.full((n_slots, rows.shape[1]), NO_MONTH << START_SHIFT, i32)
-    packed[slot, lane] = deployments.generation | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
-    rows[TERM_ROWS + 2 :: SLOT_ROWS] = packed.view(f32)  # bits, never a number
-    return np.ascontiguousarray(rows.reshape(len(rows), -1, TILE).swapaxes(0, 1))
+    quads = np.zeros((2 + n_slots, 4, -(-n // TILE) * TILE), f32)
+    for k, values in enumerate(fixed):
+        quads[k // 4, k % 4, :n] = values[order]
+    slot, lane = np.divmod(_matrix_place(plan, order), max(n, 1))
+    quads[2 + slot, 0, lane] = deployments.hours
+    quads[2 + slot, 1, lane] = deployments.hourly_opex
+    packed = np.full((n_slots, quads.shape[2]), NO_MONTH << START_SHIFT, i32)
+    packed[slot, lane] = (4 * deployments.generation) | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
+    quads[2:, 2] = packed.view(f32)
+    quads[2, 3, :n] = loans.ltv_cap[order]
+    tiles = quads.reshape(2 + n_slots, 4, -1, TILE)
+    return np.ascontiguousarray(tiles.transpose(2, 0, 3, 1))
 
 
 def _matrix_place(plan: Plan, order: I64) -> I64:
@@ -267,7 +268,7 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
     tenant = deployments.tenant
     if len(active):
         tenant = np.where(tenant >= 0, active[np.maximum(tenant, 0)], -1)
-    columns = {
+    columns: dict[str, tuple[NDArray[Any], int]] = {
         "key": (deployments.key, 0),
         "generation": (deployments.generation, 0),
         "vintage": (deployments.vintage, 0),

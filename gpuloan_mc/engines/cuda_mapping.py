@@ -20,8 +20,16 @@ MIDDLE_BOOK = 256  # … sixteen, …
 BLOCK_OF_128 = 1024  # … a block of 128 threads, …
 BLOCK_OF_256 = 2048  # … of 256, and of 512 beyond
 SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
-QUEUE_BYTES = 64 * 12  # candidates of a warp of `simulate_plain`
+QUEUE_BYTES = 160 * 12  # candidates of a warp of `simulate_plain`
 WARP = 32
+BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simulate.cu
+    "simulate_small_8": 4,
+    "simulate_small_16": 4,
+    "simulate_block_128": 5,
+    "simulate_block_256": 2,
+    "simulate_block_512": 1,
+    "simulate_large_512": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +99,10 @@ def walk(layout: Layout, device: Device) -> Walk:
 
 
 def _walk(kernel: str, lanes: int, threads: int, shared: int, device: Device, is_shared: bool) -> Walk:
-    by_memory = device.shared_bytes_a_multiprocessor // max(shared + 1024, 1)  # a block takes 1 KiB more
-    by_threads = device.threads_a_multiprocessor // 2 // threads  # registers: 64 a thread and more
+    by_memory = device.shared_bytes_a_multiprocessor // (shared + 1024)  # a block takes 1 KiB more
+    by_threads = device.threads_a_multiprocessor // threads
     name = f"{kernel}_{lanes if kernel == 'simulate_small' else threads}"
-    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, 8)), is_shared)
+    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, BLOCKS[name])), is_shared)
 
 
 def n_blocks(layout: Layout, n_paths: int, device: Device) -> int:

@@ -40,6 +40,7 @@ GPULOAN_DEVICE void lose_tenant(Walker<Team>& w, i32 d, u8 state) {
 template <class Team>
 GPULOAN_DEVICE void lose_contracts(Walker<Team>& w, i32 t, i32 party) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.tenant_first[party]; k < lists.tenant_first[party + 1]; ++k) {
         const i32 d = lists.tenant[k];
         const u8 state = w.m.contract_state[d];
@@ -83,12 +84,14 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
 template <class Team>
 GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.due_first[t] + w.team.rank(); k < lists.due_first[t + 1]; k += Team::size) {
         contract_due(w, t, lists.due[k]);
     }
     const i32 before = t - w.plan.recovery.renewal_term;
     if (before < 1) return;
     const i32 capacity = 2 * w.plan.size.n_slots * w.plan.size.n_loans;
+    GPULOAN_ROLLED
     for (i32 k = w.m.renewed_end[before - 1] + w.team.rank(); k < w.m.renewed_end[before]; k += Team::size) {
         contract_due(w, t, w.m.renewed[k % capacity]);
     }

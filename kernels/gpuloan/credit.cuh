@@ -26,6 +26,7 @@ GPULOAN_DEVICE Levels levels_ahead(const Plan& plan, const Run& run, i64 row, i3
 // (3.3) a*n of an obligor.
 GPULOAN_DEVICE float common_part(const Plan& plan, const Run& run, i64 row, i32 p) {
     float total = ZERO;
+    GPULOAN_ROLLED
     for (i32 k = 0; k < plan.size.n_factors; ++k) {
         total = fma(plan.obligors.loadings[p * plan.size.n_factors + k], run.factors[k * run.n_paths + row], total);
     }
@@ -44,6 +45,7 @@ GPULOAN_DEVICE i32 own_month(const Plan& plan, const Run& run, i64 row, i32 p, u
     const float theta = own_threshold(plan, run, row, p, w);
     i32 below = 1, above = plan.size.horizon + 1;
     if (!(levels.at(plan.size.horizon) >= theta)) return NEVER;
+    GPULOAN_ROLLED
     while (below < above) {
         const i32 middle = (below + above) / 2;
         if (levels.at(middle) >= theta) {
@@ -78,6 +80,7 @@ GPULOAN_DEVICE i32 grouped_month(const Plan& plan, const Run& run, i64 row, i32 
     const i32 horizon = plan.size.horizon;
     if (place > with_slack(month_threshold(plan, group, levels, horizon))) return NEVER;
     i32 below = 1, above = horizon + 1;
+    GPULOAN_ROLLED
     while (below < above) {
         const i32 middle = (below + above) / 2;
         if (place < month_threshold(plan, group, levels, middle)) {
@@ -87,6 +90,7 @@ GPULOAN_DEVICE i32 grouped_month(const Plan& plan, const Run& run, i64 row, i32 
         }
     }
     i32 month = below;
+    GPULOAN_ROLLED
     for (i32 t = below - 1; t > 0; --t) {
         const u32 bound = month_threshold(plan, group, levels, t);
         if (place > with_slack(bound)) break;
@@ -113,9 +117,11 @@ GPULOAN_DEVICE u32 bound_of_run(const Plan& plan, const Run& run, i64 row, i32 r
     const float quality = highest_quality(plan.hazards.log_hazard_table, plan.hazards.is_t_copula,
                                           levels.at(horizon) + obligors.run_log_scale[r]);
     float common = ZERO;
+    GPULOAN_ROLLED
     for (i32 k = 0; k < plan.size.n_factors; ++k) {
         const i32 place = r * plan.size.n_factors + k;
-        common += least_product(obligors.run_low[place], obligors.run_high[place], run.factors[k * run.n_paths + row]);
+        const float n = run.factors[k * run.n_paths + row];
+        common = fma(n > ZERO ? obligors.run_low[place] : obligors.run_high[place], n, common);  // the least a*n
     }
     return rank_bound(quality, run.mixing[row], common, obligors.run_residual_low[r], obligors.run_residual_high[r]);
 }
@@ -164,6 +170,7 @@ GPULOAN_DEVICE void plain_default(const Plan& plan, const Run& run, i64 row, i32
 // The sums of a plain loan that was counted by month.
 GPULOAN_DEVICE void close_loan(const Plan& plan, const Run& run, i32 loan) {
     const double* const amounts = amounts_of(plan, loan);
+    GPULOAN_ROLLED
     for (i32 month = 1; month <= plan.size.horizon; ++month) {
         const i32 n = run.counts[static_cast<i64>(loan) * (plan.size.horizon + 1) + month];
         if (n == 0) continue;
@@ -176,6 +183,7 @@ GPULOAN_DEVICE void close_loan(const Plan& plan, const Run& run, i32 loan) {
 GPULOAN_DEVICE void plain_loans_default(const Plan& plan, const Run& run, i64 row, i32 p, i32 month) {
     constexpr i32 FIRST = 1, END = 2;
     const i32* const facts = plan.obligors.facts + 4 * p;
+    GPULOAN_ROLLED
     for (i32 loan = facts[FIRST]; loan < facts[END]; ++loan) {
         if (month <= plan.plain.facts[4 * loan + TERM]) plain_default(plan, run, row, loan, month);
     }

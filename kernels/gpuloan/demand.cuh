@@ -28,10 +28,12 @@ GPULOAN_DEVICE void draw_demand(const Plan& plan, const Run& run, i64 row) {
     float demand = market.initial_demand, total = ZERO;
     run.regime[row] = regime;
     run.demand[row] = demand;
+    GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
         const Words w = draw(run.seed, run.first_path + row, MARKET, t, 0);
         const i32 u = event_word(w.w0);
         i32 passed = 0;
+        GPULOAN_ROLLED
         for (i32 k = 0; k < n_thresholds; ++k) passed += u >= market.regime_thresholds[regime * n_thresholds + k];
         regime = passed;
         const float n = normal(w.w1);
@@ -47,8 +49,10 @@ GPULOAN_DEVICE void draw_demand(const Plan& plan, const Run& run, i64 row) {
 // (3.3) credit factors and the mixing variable.
 GPULOAN_DEVICE void draw_factors(const Plan& plan, const Run& run, i64 row) {
     const u64 path = run.first_path + row;
+    GPULOAN_ROLLED
     for (i32 first = 0; first < plan.size.n_factors && plan.size.n_factors > 1; first += 4) {
         const Words w = draw(run.seed, path, FACTOR, 0, first / 4);
+        GPULOAN_ROLLED
         for (i32 k = first > 1 ? first : 1; k < first + 4 && k < plan.size.n_factors; ++k) {
             run.factors[k * run.n_paths + row] = normal(chosen(w, k - first));
         }
@@ -67,11 +71,13 @@ GPULOAN_DEVICE void draw_factors(const Plan& plan, const Run& run, i64 row) {
 GPULOAN_DEVICE void draw_hazards(const Plan& plan, const Run& run, i64 row) {
     const Hazards& hazards = plan.hazards;
     const i32 n_classes = plan.size.n_classes, n_regimes = plan.size.n_regimes, n_levels = plan.size.horizon + 1;
+    GPULOAN_ROLLED
     for (i32 c = 0; c < n_classes; ++c) {
         if (hazards.fed_back[c]) continue;
         float cumulative = H_0, level = log(H_0);
         float* const levels = run.log_hazard + c * n_levels * run.n_paths + row;
         levels[0] = level;
+        GPULOAN_ROLLED
         for (i32 t = 1; t < n_levels; ++t) {
             const i32 regime = run.regime[t * run.n_paths + row];
             cumulative = accumulated(cumulative, hazards.hazard[t * n_classes + c],
@@ -87,8 +93,10 @@ GPULOAN_DEVICE void draw_hazards(const Plan& plan, const Run& run, i64 row) {
 GPULOAN_DEVICE void draw_launches(const Plan& plan, const Run& run, i64 row) {
     const Market& market = plan.market;
     const float last = static_cast<float>(plan.size.n_months);
+    GPULOAN_ROLLED
     for (i32 family = 0; family < plan.size.n_families; ++family) {
         float month = market.launch_first[family];
+        GPULOAN_ROLLED
         for (i32 j = 0; j < MAX_LAUNCHES; ++j) {
             const Words w = draw(run.seed, run.first_path + row, LAUNCH, j, family);
             if (j > 0) {
@@ -109,8 +117,10 @@ GPULOAN_DEVICE float obsolescence(const Plan& plan, const Run& run, i64 row, i32
     const Market& market = plan.market;
     const float last = static_cast<float>(plan.size.n_months);
     float theta = ZERO;
+    GPULOAN_ROLLED
     for (i32 family = 0; family < plan.size.n_families; ++family) {
         const float hit = market.hit_by_first[family * plan.size.n_generations + g];
+        GPULOAN_ROLLED
         for (i32 j = 0; j < MAX_LAUNCHES; ++j) {
             const i64 place = (family * MAX_LAUNCHES + j) * run.n_paths + row;
             const float month = run.launch_month[place];
@@ -129,6 +139,7 @@ GPULOAN_DEVICE void draw_premium(const Plan& plan, const Run& run, i64 row) {
     float chi = ZERO;
     run.premium[row] = market.spot_premium + chi;
     run.used[row] = ZERO;
+    GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
         const u32 w = chosen(draw_four(run.seed, path, SPOT, t, 0), static_cast<i32>(path & 3));
         chi = decayed(chi, market.spot_decay, market.spot_shock, normal(w));
@@ -146,19 +157,25 @@ GPULOAN_DEVICE void draw_generations(const Plan& plan, const Run& run, i64 row, 
     const i32 n = plan.size.n_generations, stride = static_cast<i32>(blockDim.x);
     float* const normals = columns + threadIdx.x;
     float* const factors = normals + n * stride;
+    GPULOAN_ROLLED
     for (i32 g = 0; g < n; ++g) {
         factors[g * stride] = ZERO;
         run.outside[g * run.n_paths + row] =
             outside_log_price(run.demand[row], market.demand_beta[g], market.base_log_price[g], ZERO, ZERO);
     }
+    GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
         const float demand = run.demand[t * run.n_paths + row];
+        GPULOAN_ROLLED
         for (i32 first = 0; first < n; first += 4) {
             const Words w = draw(run.seed, run.first_path + row, GENERATION, t, first / 4);
+            GPULOAN_ROLLED
             for (i32 g = first; g < first + 4 && g < n; ++g) normals[g * stride] = normal(chosen(w, g - first));
         }
+        GPULOAN_ROLLED
         for (i32 g = 0; g < n; ++g) {
             float shock = ZERO;
+            GPULOAN_ROLLED
             for (i32 h = 0; h <= g; ++h) shock = fma(market.generation_cholesky[g * n + h], normals[h * stride], shock);
             const float x =
                 decayed(factors[g * stride], market.generation_decay, market.generation_shock[g], shock);

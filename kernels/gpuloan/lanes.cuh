@@ -11,13 +11,13 @@ namespace gpuloan {
 // In the place of breaches: loans that the loop over lanes passes over.
 constexpr float DEAD = -1.0f, WAITING = -2.0f, MATURING = -3.0f;
 constexpr i32 CAUSE_BITS = 3;
-constexpr i32 GENERATION_BITS = 8;
+constexpr i32 GENERATION_BITS = 10;  // four times the generation: its place in bytes
 
 // (5.3) interest of this month.
 template <class Team>
 GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
-    const float* const terms = terms_of(w, loan);
-    return monthly_rate(terms[FLOATING], w.plan.recovery.base_rate[t], terms[MARGIN_TERM]);
+    const Quad terms = *terms_of(w, loan);
+    return monthly_rate(terms.y, w.plan.recovery.base_rate[t], terms.x);
 }
 
 // (5.6) value of the loan's chips in service.
@@ -25,6 +25,7 @@ template <class Team>
 GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     const Deployments& deployments = w.plan.deployments;
     float value = ZERO;
+    GPULOAN_ROLLED
     for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
         const i32 d = j * w.plan.size.n_loans + loan;
         if (deployments.start[d] > t) continue;
@@ -33,18 +34,41 @@ GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
     return value;
 }
 
-// (5.3) NOI of a loan's rows. A slot without chips in service has none of its hours: fma(0, x, y) is y.
-template <class Team>
-GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* state, const float* terms, float growth) {
+// What the compiler may know of a book in a month, so that the loop over lanes is left with less: N, slots a loan (0: any);
+// SERVE, all chips are in service; CAPS, some loan has an LTV cap.
+template <i32 N_, bool SERVE_, bool CAPS_>
+struct Kind {
+    static constexpr i32 N = N_;
+    static constexpr bool SERVE = SERVE_, CAPS = CAPS_;
+};
+using AnyKind = Kind<0, false, true>;
+
+// (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
+template <class Kind, class Team>
+GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, Quad slot, float growth, float& revenue,
+                             float& cost) {
+    float hours = slot.x, opex = slot.y;
+    const i32 packed = float_bits(slot.z);
+    if (!Kind::SERVE && packed >> GENERATION_BITS > t) hours = opex = ZERO;
+    const float spot = w.m.spot[(packed & ((1 << GENERATION_BITS) - 1)) / 4u];
+    revenue = add_revenue(revenue, hours, let_rate, spot);
+    cost = fma(opex, growth, cost);
+}
+
+// (5.3) NOI of a loan.
+template <class Kind, class Team>
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* rates, const Quad* terms, float growth) {
     float revenue = ZERO, cost = ZERO;
-    state += LET_RATE;
-    terms += SLOTS;
-    for (i32 j = 0; j < w.plan.size.n_slots; ++j, state += TILE, terms += SLOT) {
-        const i32 packed = float_bits(terms[PACKED]);
-        const bool serves = packed >> GENERATION_BITS <= t;
-        const float spot = w.m.spot[packed & ((1 << GENERATION_BITS) - 1)];
-        revenue = add_revenue(revenue, serves ? terms[HOURS] : ZERO, state[0], spot);
-        cost = fma(serves ? terms[OPEX] : ZERO, growth, cost);
+    if (Kind::N > 0) {
+        GPULOAN_UNROLLED
+        for (i32 j = 0; j < Kind::N; ++j) {
+            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
+        }
+    } else {
+        GPULOAN_ROLLED
+        for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
+            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
+        }
     }
     return revenue - cost;
 }
@@ -63,15 +87,18 @@ GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 cause) {
 template <class Team>
 GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.draw_first[t] + w.team.rank(); k < lists.draw_first[t + 1]; k += Team::size) {
         const i32 loan = lists.draw[k];
         float* const state = state_of(w, loan);
         state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
     }
+    GPULOAN_ROLLED
     for (i32 k = lists.begin_first[t] + w.team.rank(); k < lists.begin_first[t + 1]; k += Team::size) {
         float* const state = state_of(w, lists.begin[k]);
         if (state[BREACHES] == WAITING) state[BREACHES] = ZERO;
     }
+    GPULOAN_ROLLED
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
         float* const state = state_of(w, lists.mature[k]);
         if (state[BREACHES] != DEAD) state[BREACHES] = MATURING;
@@ -82,6 +109,7 @@ GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.parent_first[party]; k < lists.parent_first[party + 1]; ++k) {
         const i32 loan = lists.parent[k];
         float* const state = state_of(w, loan);
@@ -93,46 +121,74 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 }
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
-template <class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, float* state, float base_rate, float growth) {
-    const float* const terms = terms_of(w, loan);
-    const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float scheduled = w.plan.loans.principal[t * w.plan.size.n_loans + loan];
+template <class Kind, class Team>
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad& place, const float* rates, const Quad* terms,
+                             float scheduled, float base_rate, float growth) {
+    const Quad state = place, first = terms[0], second = terms[TILE];
+    const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income(w, t, state, terms, growth);
-    const float rate = monthly_rate(terms[FLOATING], base_rate, terms[MARGIN_TERM]);
-    const float service = debt_service(balance, rate, principal);
-    const float count = income < terms[COVENANT_TERM] * service ? state[BREACHES] + ONE : ZERO;
+    const float income = net_income<Kind>(w, t, rates, terms, growth);
+    const float service = debt_service(balance, monthly_rate(first.y, base_rate, first.x), principal);
+    const float count = income < first.z * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
-    if (falls_short | (count >= terms[ALLOWED])) {
+    if (falls_short | (count >= first.w)) {
         queue_default(w, loan, cause_of(falls_short, false, w.m.tenant_lost[loan] != 0));
         return;
     }
-    bool locked = income < terms[LOCKUP] * service;
-    if (w.plan.size.has_caps && terms[LTV_CAP] > ZERO) {
-        locked = locked | (balance > terms[LTV_CAP] * collateral(w, t, loan));
+    bool locked = income < second.x * service;
+    if (Kind::CAPS) {
+        const float cap = terms[2 * TILE].w;
+        if (cap > ZERO) locked = locked | (balance > cap * collateral(w, t, loan));
     }
     const Funds funds =
-        pay(balance, reserve, support, principal, service, income, terms[RESERVE_MONTHS], locked ? ONE : terms[SWEEP]);
-    state[BALANCE] = funds.balance;
-    state[RESERVE] = funds.reserve;
-    state[SUPPORT] = funds.support;
-    const bool is_repaid = funds.balance <= REPAID_BELOW && w.plan.loans.draw_month[loan] <= t;
-    state[BREACHES] = is_repaid ? DEAD : count;
+        pay(balance, reserve, support, principal, service, income, second.y, locked ? ONE : second.z);
+    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(second.w) <= t;
+    place = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
 }
 
 // (5.3) of all loans; one that waits for its chips is charged interest.
+template <class Kind, class Team>
+GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
+    constexpr i32 N = Kind::N;
+    constexpr bool IS_STEADY = N > 0 && Team::size % TILE == 0;  // the next loan's rows are at a fixed distance
+    const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
+    const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
+    float* state = state_of<N>(w, w.team.rank());
+    const float* rates = rates_of<N>(w, w.team.rank());
+    const Quad* terms = terms_of<N>(w, w.team.rank());
+    GPULOAN_ROLLED
+    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
+        if (!IS_STEADY) {
+            state = state_of<N>(w, loan);
+            rates = rates_of<N>(w, loan);
+            terms = terms_of<N>(w, loan);
+        }
+        Quad& quad = *reinterpret_cast<Quad*>(state);
+        const float breaches = quad.w;
+        if (breaches >= ZERO) {
+            pay_loan<Kind>(w, t, loan, quad, rates, terms, *principal, base_rate, growth);
+        } else if (breaches == WAITING) {
+            quad.x = exposure(quad.x, rate_of(w, t, loan));
+        }
+        if (IS_STEADY) {
+            state += Team::size / TILE * (ROW + N * TILE);
+            rates += Team::size / TILE * (ROW + N * TILE);
+            terms += Team::size / TILE * (2 + N) * TILE;
+        }
+    }
+}
+
+// Written out for what most books are in most months: one or two deployments a loan, all in service, no caps.
 template <class Team>
 GPULOAN_DEVICE void pay_loans(Walker<Team>& w, i32 t) {
-    const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
-    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
-        float* const state = state_of(w, loan);
-        const float breaches = state[BREACHES];
-        if (breaches >= ZERO) {
-            pay_loan(w, t, loan, state, base_rate, growth);
-        } else if (breaches == WAITING) {
-            state[BALANCE] = exposure(state[BALANCE], rate_of(w, t, loan));
-        }
+    const Size& size = w.plan.size;
+    const bool is_plain = !size.has_caps && t >= size.latest_start;
+    if (is_plain && size.n_slots == 1) {
+        pay_loans_of<Kind<1, true, false>>(w, t);
+    } else if (is_plain && size.n_slots == 2) {
+        pay_loans_of<Kind<2, true, false>>(w, t);
+    } else {
+        pay_loans_of<AnyKind>(w, t);
     }
 }
 
@@ -142,7 +198,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float income = net_income(w, t, state, terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    const float income = net_income<AnyKind>(w, t, rates_of(w, loan), terms_of(w, loan), w.plan.recovery.cost_growth[t]);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;
@@ -162,6 +218,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
 template <class Team>
 GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
     const Lists& lists = w.plan.lists;
+    GPULOAN_ROLLED
     for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
         if (state_of(w, lists.mature[k])[BREACHES] == MATURING) mature_loan(w, t, lists.mature[k]);
     }

@@ -83,23 +83,37 @@ struct Walker {
     float ahead(const float* rows, i32 t) const { return rows[t * run.n_paths + row]; }
 };
 
-// Rows of a tile of loans, TILE lanes each: a path's state, then the rate of each slot's contract, negative where none is
-// live; and the terms that paths share, then three rows of each slot.
-constexpr i32 TILE = 32;
-constexpr i32 BALANCE = 0, RESERVE = TILE, SUPPORT = 2 * TILE, BREACHES = 3 * TILE, LET_RATE = 4 * TILE;
-constexpr i32 MARGIN_TERM = 0, FLOATING = TILE, RESERVE_MONTHS = 2 * TILE, LOCKUP = 3 * TILE, COVENANT_TERM = 4 * TILE;
-constexpr i32 ALLOWED = 5 * TILE, SWEEP = 6 * TILE, LTV_CAP = 7 * TILE, SLOTS = 8 * TILE;
-constexpr i32 HOURS = 0, OPEX = TILE, PACKED = 2 * TILE, SLOT = 3 * TILE;
+// Four floats that are read and written at once.
+struct alignas(16) Quad {
+    float x, y, z, w;
+};
 
-// A loan's first row of each.
-template <class Team>
+// A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then for each slot a row of the rates of
+// contracts, negative where none is live. And what paths share: two quads of terms a lane (margin, floating, covenant,
+// allowed; lockup, reserve months, sweep, draw month), then one for each slot (hours, opex, generation and first month in
+// service, LTV cap).
+constexpr i32 TILE = 32;
+constexpr i32 BALANCE = 0, RESERVE = 1, SUPPORT = 2, BREACHES = 3, QUAD = 4, ROW = QUAD * TILE;
+
+// N: slots a loan where the compiler may know them, else 0.
+template <i32 N = 0, class Team>
 GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
-    return w.m.state + loan / TILE * (LET_RATE + w.plan.size.n_slots * TILE) + loan % TILE;
+    const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
+    return w.m.state + lane / TILE * (ROW + n_slots * TILE) + lane % TILE * QUAD;  // unsigned: a shift and a mask
 }
 
-template <class Team>
-GPULOAN_DEVICE const float* terms_of(const Walker<Team>& w, i32 loan) {
-    return w.plan.loans.terms + loan / TILE * (SLOTS + w.plan.size.n_slots * SLOT) + loan % TILE;
+// The rates of a loan's contracts, TILE apart.
+template <i32 N = 0, class Team>
+GPULOAN_DEVICE const float* rates_of(const Walker<Team>& w, i32 loan) {
+    const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
+    return w.m.state + lane / TILE * (ROW + n_slots * TILE) + ROW + lane % TILE;
+}
+
+// A loan's quads of terms, TILE apart.
+template <i32 N = 0, class Team>
+GPULOAN_DEVICE const Quad* terms_of(const Walker<Team>& w, i32 loan) {
+    const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
+    return reinterpret_cast<const Quad*>(w.plan.loans.terms) + lane / TILE * ((2 + n_slots) * TILE) + lane % TILE;
 }
 
 // The rate of a deployment's contract.

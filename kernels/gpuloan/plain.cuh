@@ -12,9 +12,9 @@ struct Candidate {
     u32 word;
 };
 
-constexpr i32 QUEUE = 64;  // two warps of them
+constexpr i32 QUEUE = 160;  // candidates: fewer than 32 that wait, and four a lane
 
-// A warp's candidates: at most WARP - 1 stay between calls.
+// A warp's candidates.
 struct CandidateQueue {
     Candidate* entries;
     i32 n;  // the same in all lanes
@@ -22,6 +22,7 @@ struct CandidateQueue {
 
 GPULOAN_DEVICE void settle(const Plan& plan, const Run& run, Candidate candidate) {
     const i32 p = candidate.position;
+    if (candidate.row < 0 || candidate.row >= run.n_paths) return;  // a path that was not asked for: its bound is 0
     if (plan.obligors.facts[4 * p] >= 0) return;  // parties of GPU loans are decided where those are walked
     const Levels levels = levels_ahead(plan, run, candidate.row, plan.obligors.klass[p]);
     const i32 month = default_month(plan, run, candidate.row, p, candidate.word, levels);
@@ -38,12 +39,10 @@ GPULOAN_DEVICE void drain(const Plan& plan, const Run& run, CandidateQueue& queu
 }
 
 // Lanes that have a candidate append it.
-GPULOAN_DEVICE void append(const Plan& plan, const Run& run, CandidateQueue& queue, i32 lane, bool has, Candidate own) {
+GPULOAN_DEVICE void append(CandidateQueue& queue, i32 lane, bool has, Candidate own) {
     const u32 who = __ballot_sync(WHOLE_WARP, has);
-    if (who == 0) return;
     if (has) queue.entries[queue.n + __popc(who & ((1u << lane) - 1))] = own;
     queue.n += __popc(who);
-    if (queue.n >= WARP) drain(plan, run, queue, lane);
 }
 
 // Where four neighbouring paths are: rows first to first + 3, of which those from low up to high are asked for.
@@ -64,23 +63,28 @@ GPULOAN_DEVICE Four four_paths(const Run& run, i64 place) {
 GPULOAN_DEVICE void decide_run(const Plan& plan, const Run& run, CandidateQueue& queue, i32 lane, Four four, i32 r) {
     const Obligors& obligors = plan.obligors;
     u32 bounds[4];
-#ifdef __CUDACC__
-#pragma unroll
-#endif
+    GPULOAN_UNROLLED
     for (i32 j = 0; j < 4; ++j) {
         const bool is_asked = j >= four.low && j < four.high;
         bounds[j] = is_asked ? bound_of_run(plan, run, four.first + j, r) : 0;
     }
+    GPULOAN_ROLLED
     for (i32 p = obligors.run_first[r]; p < obligors.run_first[r + 1]; ++p) {
         const Words w = draw(run.seed, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
         const u32 words[4] = {w.w0, w.w1, w.w2, w.w3};
-#ifdef __CUDACC__
-#pragma unroll
-#endif
+        bool has[4], has_any = false;
+        GPULOAN_UNROLLED
         for (i32 j = 0; j < 4; ++j) {
-            const bool has = j >= four.low && j < four.high && rank(words[j]) <= bounds[j];
-            append(plan, run, queue, lane, has, {p, static_cast<i32>(four.first + j), words[j]});
+            has[j] = rank(words[j]) <= bounds[j];
+            has_any = has_any | has[j];
         }
+        if (!__any_sync(WHOLE_WARP, has_any)) continue;
+        GPULOAN_UNROLLED
+        for (i32 j = 0; j < 4; ++j) {
+            append(queue, lane, has[j], {p, static_cast<i32>(four.first + j), words[j]});
+        }
+        GPULOAN_ROLLED
+        while (queue.n >= WARP) drain(plan, run, queue, lane);
     }
 }
 
@@ -89,6 +93,7 @@ GPULOAN_DEVICE void decide_slice(const Plan& plan, const Run& run, Candidate* en
     const i32 lane = static_cast<i32>(threadIdx.x) % WARP;
     const i64 n_runs = plan.size.n_plain_runs;
     CandidateQueue queue = {entries, 0};
+    GPULOAN_ROLLED
     for (i64 r = n_runs * slice / n_slices; r < n_runs * (slice + 1) / n_slices; ++r) {
         decide_run(plan, run, queue, lane, four, static_cast<i32>(r));
     }

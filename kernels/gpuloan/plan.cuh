@@ -13,7 +13,8 @@ constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score
 // How many there are of what.
 struct Size {
     i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
-    i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps, n_causes;
+    i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps;
+    i32 latest_start, n_causes;
     i32 n_cells, n_columns, n_all_loans, n_plain, n_groups;
 };
 
@@ -65,8 +66,8 @@ struct Plain {
     const float *lgd_tables;
 };
 
-// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, rows, 32 lanes),
-// so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
+// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, quads, 32 lanes,
+// 4), so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
 struct Loans {
     const u64 *key;
     const i32 *index;

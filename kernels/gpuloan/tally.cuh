@@ -67,6 +67,7 @@ GPULOAN_DEVICE void add_to_path(const Plan& plan, const Run& run, i64 row, i32 l
     i64* const cells = run.cells + row * plan.size.n_cells * CELL;
     add_to_cell(cells + ((month - 1) * plan.size.n_causes + cause) * CELL, ead, loss);
     i64* const segments = cells + plan.size.horizon * plan.size.n_causes * CELL;
+    GPULOAN_ROLLED
     for (i32 s = 0; s < plan.size.n_columns; ++s) {
         const i32 code = groups.segment_code[static_cast<i64>(s) * plan.size.n_all_loans + loan];
         add_to_cell(segments + (groups.segment_start[s] - groups.first_segment + code) * CELL, ead, loss);
@@ -132,9 +133,11 @@ GPULOAN_DEVICE void close_group(const Plan& plan, const Run& run, i32 group, i64
     const Members of_group = members(plan, group);
     i64 n_defaults = 0, squared = 0;
     Sum total_ead, total_loss, ead_squared, ead_loss, loss_squared;
+    GPULOAN_ROLLED
     for (i64 row = first; row < run.n_paths; row += step) {
         const i64* const cells = run.cells + row * plan.size.n_cells * CELL;
         i64 n = 0, ead = 0, loss = 0;
+        GPULOAN_ROLLED
         for (i32 k = of_group.first; k < of_group.end; k += of_group.step) {
             n += cells[k * CELL];
             ead += cells[k * CELL + 1];

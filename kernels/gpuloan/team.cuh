@@ -5,8 +5,12 @@
 
 #ifdef __CUDACC__
 #define GPULOAN_DEVICE __device__ __forceinline__
+#define GPULOAN_UNROLLED _Pragma("unroll")
+#define GPULOAN_ROLLED _Pragma("unroll 1")  // rare or long: four copies would crowd the instruction cache
 #else
 #define GPULOAN_DEVICE static inline
+#define GPULOAN_UNROLLED
+#define GPULOAN_ROLLED
 #endif
 
 namespace gpuloan {

@@ -10,6 +10,7 @@ template <class Team>
 GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
     const Size& size = w.plan.size;
     const Loans& loans = w.plan.loans;
+    GPULOAN_ROLLED
     for (i32 loan = w.team.rank(); loan < size.n_loans; loan += Team::size) {
         float* const state = state_of(w, loan);
         state[BALANCE] = loans.balance[loan];
@@ -19,14 +20,18 @@ GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
         w.m.tenant_lost[loan] = 0;
     }
     const Deployments& deployments = w.plan.deployments;
+    GPULOAN_ROLLED
     for (i32 d = w.team.rank(); d < size.n_slots * size.n_loans; d += Team::size) {
         const bool is_let = deployments.tenant[d] >= 0;
         w.m.contract_state[d] = is_let ? LET : 0;
         w.m.contract_end[d] = deployments.contract_end[d];
         let_rate(w, d) = is_let ? deployments.contract_rate[d] : NOT_LET;
     }
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.horizon + 2; k += Team::size) w.m.hit_end[k] = 0;
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
     if (w.team.rank() == 0) w.m.renewed_end[0] = 0;
 }
@@ -47,6 +52,7 @@ GPULOAN_DEVICE void count_plain_loans(const Walker<Team>& w, i32 p, i32 month) {
 template <class Team>
 GPULOAN_DEVICE void decide_early(Walker<Team>& w) {
     const Obligors& obligors = w.plan.obligors;
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.plan.size.n_early; k += Team::size) {
         const i32 p = obligors.early[k];
         const Levels levels = levels_ahead(w.plan, w.run, w.row, obligors.klass[p]);
@@ -63,6 +69,7 @@ template <class Team>
 GPULOAN_DEVICE void list_early(Walker<Team>& w) {
     if (w.team.rank() == 0) {
         i32 first = 0;
+        GPULOAN_ROLLED
         for (i32 t = 0; t <= w.plan.size.horizon; ++t) {
             const i32 n = w.m.hit_end[t];
             w.m.hit_end[t] = first;
@@ -70,6 +77,7 @@ GPULOAN_DEVICE void list_early(Walker<Team>& w) {
         }
     }
     w.team.sync();
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.plan.size.n_early; k += Team::size) {
         const i32 party = w.plan.obligors.facts[4 * w.plan.obligors.early[k]], month = w.m.months[party];
         if (month != NEVER) w.m.hits[next_place(w.m.hit_end + month)] = party;
@@ -89,6 +97,7 @@ GPULOAN_DEVICE void draw_watched(Walker<Team>& w) {
 template <class Team>
 GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
     const Obligors& obligors = w.plan.obligors;
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
         const i32 p = w.plan.size.first_watched + k;
         if (!(w.m.level[obligors.klass[p]] >= w.m.theta[k])) continue;
@@ -104,6 +113,7 @@ GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
     const Size& size = w.plan.size;
+    GPULOAN_ROLLED
     for (i32 p = size.first_late + w.team.rank(); p < size.first_watched; p += Team::size) {
         const Levels levels = {w.m.log_hazard + w.plan.obligors.klass[p] * (size.horizon + 1), 1};
         const i32 month = default_month(w.plan, w.run, w.row, p, obligor_word(w, p), levels);
@@ -115,6 +125,7 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
 template <class Team, class F>
 GPULOAN_DEVICE void for_fallen(Walker<Team>& w, i32 t, F f) {
     for (i32 k = w.m.hit_end[t - 1] + w.team.rank(); k < w.m.hit_end[t]; k += Team::size) f(w.m.hits[k]);
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.m.counters[FALLEN]; k += Team::size) f(w.m.fallen[k]);
 }
 
@@ -157,8 +168,10 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     list_early(w);
     w.team.sync();
     const i32 horizon = w.plan.size.horizon;
+    GPULOAN_ROLLED
     for (i32 t = 1; t <= horizon; ++t) step_month(w, t);
     decide_late(w);
+    GPULOAN_ROLLED
     for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
         if (!w.team.any(w.m.counters[UNSOLD] != 0)) break;
         if (w.team.leads()) step_market(w, t);
@@ -180,6 +193,7 @@ GPULOAN_DEVICE void walk_paths(const Plan& plan, const Run& run, u8* shared) {
     u8* arena = run.arena + place * (places.cold_bytes + (IS_SHARED ? 0 : places.hot_bytes));
     u8* const hot = IS_SHARED ? shared + team.place() * places.hot_bytes : arena + places.cold_bytes;
     const i64 step = static_cast<i64>(gridDim.x) * Team::teams;
+    GPULOAN_ROLLED
     for (i64 first = static_cast<i64>(blockIdx.x) * Team::teams; first < run.n_paths; first += step) {
         const i64 row = first + team.place();
         const bool is_active = row < run.n_paths;

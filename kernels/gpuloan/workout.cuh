@@ -40,6 +40,7 @@ GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, i32 loan, i32 cause) {
     const float ead = exposure(state[BALANCE], rate_of(w, t, loan));
     float rest = ead - state[RESERVE];
     i32 sold = 0;
+    GPULOAN_ROLLED
     for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
         const i32 d = j * w.plan.size.n_loans + loan;
         const u8 contract = w.m.contract_state[d];
@@ -86,6 +87,7 @@ GPULOAN_DEVICE void sell(Walker<Team>& w, i32 t, i32 loan) {
     const i32 lag = w.m.lag[loan], sold = w.m.sold[loan], month_cause = w.m.month_cause[loan];
     const float haircut = w.m.haircut[loan];
     float total = ZERO;
+    GPULOAN_ROLLED
     for (i32 j = 0; sold >> j != 0; ++j) {
         if (!(sold >> j & 1)) continue;
         const i32 d = j * w.plan.size.n_loans + loan;

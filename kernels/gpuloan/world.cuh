@@ -21,6 +21,7 @@ GPULOAN_DEVICE void keep_price(Walker<Team>& w, i32 t, i32 g, float contract, fl
 template <class Team>
 GPULOAN_DEVICE void start_market(Walker<Team>& w) {
     const Market& market = w.plan.market;
+    GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < w.plan.size.n_generations; g += Team::size) {
         w.m.released[g] = 0;
         w.m.overhang[g] = ZERO;
@@ -28,6 +29,7 @@ GPULOAN_DEVICE void start_market(Walker<Team>& w) {
                                           market.overhang_impact, market.price_floor[g]);
         keep_price(w, 0, g, exp(logarithm), spot_price(logarithm, w.ahead(w.run.premium, 0)));
     }
+    GPULOAN_ROLLED
     for (i32 c = w.team.rank(); c < w.plan.size.n_classes; c += Team::size) {
         if (!w.plan.hazards.fed_back[c]) continue;
         w.m.cumulative[c] = H_0;
@@ -41,6 +43,7 @@ template <class Team>
 GPULOAN_DEVICE void step_overhang(Walker<Team>& w, i32 t) {
     const Market& market = w.plan.market;
     const i32 n = w.plan.size.n_generations;
+    GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
         const float chips = static_cast<float>(static_cast<i64>(w.m.released[g]) + market.calendar[t * n + g]);
         w.m.released[g] = 0;
@@ -54,6 +57,7 @@ template <class Team>
 GPULOAN_DEVICE float mean_overhang(const Walker<Team>& w, i32 t) {
     const i32 n = w.plan.size.n_generations;
     float mean = ZERO;
+    GPULOAN_ROLLED
     for (i32 g = 0; g < n; ++g) mean = fma(w.plan.market.depth_weights[t * n + g], w.m.overhang[g], mean);
     return mean;
 }
@@ -64,6 +68,7 @@ GPULOAN_DEVICE void step_prices(Walker<Team>& w, i32 t, float mean) {
     const Market& market = w.plan.market;
     const i32 n = w.plan.size.n_generations;
     const float used = w.ahead(w.run.used, t);
+    GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
         const i32 place = t * n + g;
         const float logarithm = log_price(w.ahead(w.run.outside, place), w.m.overhang[g], mean, market.own_weight,
@@ -84,6 +89,7 @@ GPULOAN_DEVICE void step_hazards(Walker<Team>& w, i32 t, float mean) {
     const Hazards& hazards = w.plan.hazards;
     const i32 n_classes = w.plan.size.n_classes;
     const i32 regime = w.run.regime[t * w.run.n_paths + w.row];
+    GPULOAN_ROLLED
     for (i32 c = w.team.rank(); c < n_classes; c += Team::leaders) {
         if (!hazards.fed_back[c]) continue;
         const float cumulative = accumulated(
@@ -112,6 +118,7 @@ GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
     if (!w.team.leads() || t >= w.plan.size.n_months) return;
     const i32 n = w.plan.size.n_generations;
     const i64 month = (t + 1) * w.run.n_paths + w.row;
+    GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
         prefetch(w.run.outside + ((t + 1) * n + g) * w.run.n_paths + w.row);
     }

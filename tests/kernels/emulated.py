@@ -79,7 +79,7 @@ def run_emulated(
     addresses = {name: array.ctypes.data for name, array in memory.items()}
     run = cuda_mapping.run_struct(layout, seed, first_path, n_paths, addresses, prices=prices)
     for launch in cuda_mapping.launches(layout, n_paths, device, prices=prices):
-        assert launch.shared_bytes <= max(device.shared_bytes_a_block, 4096)
+        assert launch.shared_bytes <= max(device.shared_bytes_a_block, 8192)
         status = library().launch(
             launch.kernel.encode(), launch.grid[0], launch.grid[1], launch.block[0], launch.shared_bytes, struct, run,
             order,

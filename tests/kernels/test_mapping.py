@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from gpuloan_mc.engines.cuda_mapping import Device, buffers, bytes_a_path, launc
 from gpuloan_mc.planning import build_plan
 from gpuloan_mc.portfolio import Portfolio
 
+KERNELS = Path(__file__).parents[2] / "kernels"
 H200 = Device(132, 227 * 1024, 228 * 1024)
 TURING = Device(68, 64 * 1024, 64 * 1024, 1024)
 
@@ -49,8 +52,15 @@ def test_the_size_of_the_book_decides(layout, n_loans, kernel, threads):
     assert (chosen.kernel, chosen.threads) == (kernel, threads)
 
 
-def test_six_paths_a_multiprocessor_at_1024_loans(layout):
-    assert walk(of_size(layout, 1024), H200).blocks_a_multiprocessor >= 6
+def test_five_paths_a_multiprocessor_at_1024_loans(layout):
+    assert walk(of_size(layout, 1024), H200).blocks_a_multiprocessor == 5
+
+
+def test_blocks_are_those_of_the_launch_bounds():
+    bounds = re.findall(
+        r"__launch_bounds__\(\d+, (\d+)\) (simulate_(?!plain)\w+)", (KERNELS / "simulate.cu").read_text()
+    )
+    assert {name: int(n) for n, name in bounds} == cuda_mapping.BLOCKS
 
 
 @pytest.mark.parametrize("device", [H200, TURING])
