@@ -67,8 +67,8 @@ def array_types(values: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def kernel(target) -> Counter[str]:
-    """Instructions of the whole kernel."""
+def kernel_ptx(target) -> str:
+    """The whole kernel."""
     from numba import cuda
     from numba.cuda import types as numba_types
 
@@ -84,7 +84,20 @@ def kernel(target) -> Counter[str]:
     arguments = [array_types(part) for part in (book, device_work(book, 4, 1), results)]
     arguments += [numba_types.uint64, numba_types.uint64, numba_types.int64]
     ptx, _ = cuda.compile_ptx(Twins(target).rebuilt(run_paths), tuple(arguments), cc=ARCHITECTURE)
-    return instructions(ptx)
+    return str(ptx)
+
+
+@pytest.fixture(scope="module")
+def kernel(kernel_ptx) -> Counter[str]:
+    """Instructions of the whole kernel."""
+    return instructions(kernel_ptx)
+
+
+def test_the_arguments_fit_in_four_kilobytes(kernel_ptx):
+    """What a kernel may take before CUDA 12.1."""
+    entry = kernel_ptx[kernel_ptx.index(".entry") :]
+    words = re.findall(r"\.param\s+(?:\.align\s+\d+\s+)?\.[usbf](\d+)", entry[: entry.index("\n{")])
+    assert 0 < sum(int(bits) // 8 for bits in words) <= 4096
 
 
 def test_the_kernel_is_exact(kernel):
