@@ -816,7 +816,7 @@ def pay_month(book: Any, work: Any, shared: Any, here: Any, q: Any, t: Any, loan
     breaches = NO_MONTH
     if income < book.loan_reals[COVENANT, loan] * service:
         breaches = i32(work.loan[s, STATUS, loan] + ONE_MORE)
-    short = is_short(shortfall(service, income), reserve, support)
+    short: Any = is_short(shortfall(service, income), reserve, support)
     if short or breaches >= book.loans[ALLOWED, loan]:
         default(book, work, shared, here, q, t, loan, cause_of(short, False, work.loan[s, TENANT_LOST, loan] != 0))
         return

@@ -104,7 +104,7 @@ def test_prices_are_kept_when_asked_for(busy_book):
 def test_the_generated_book(tmp_path):
     write_example(tmp_path / "book", n_loans=20, seed=3)
     portfolio = Portfolio.read(tmp_path / "book")
-    assert_same(build_plan(portfolio, portfolio.market), 4, 2, 3)
+    assert_same(build_plan(portfolio, portfolio.market), 4, 3, 1)
 
 
 @pytest.mark.parametrize("threads, blocks", [(1, 1), (5, 3)])
@@ -114,7 +114,7 @@ def test_threads_and_blocks_do_not_matter(busy_book, threads, blocks):
     engine._blocks_in_flight = lambda _: blocks  # type: ignore[method-assign]
     engine.prepare(plan)
     engine._threads = threads
-    assert_same(plan, 8, 2, 9, engine)
+    assert_same(plan, 8, 3, 3, engine)
 
 
 def test_defaults_that_found_no_place_are_found_again(busy_book):
@@ -122,21 +122,20 @@ def test_defaults_that_found_no_place_are_found_again(busy_book):
     plan, engine = build_plan(portfolio, world), NumbaCuda()
     engine.prepare(plan)
     engine._capacity = 3
-    assert_same(plan, 8, 2, 5, engine)
+    assert_same(plan, 8, 2, 2, engine)
     assert engine._capacity > 3
 
 
-def test_more_defaults_than_memory_allows_cut_the_launch(busy_book, monkeypatch):
-    world, portfolio = busy_book()
-    plan, engine = build_plan(portfolio, world), NumbaCuda()
+def test_more_defaults_than_memory_allows_cut_the_launch(market, pool, monkeypatch):
+    world = market(hazard_classes=[{"name": "pool", "hazard": 0.5}])
+    plan, engine = build_plan(pool(world, 12), world), NumbaCuda()
     engine.prepare(plan)
     engine._capacity = 3
-    monkeypatch.setattr(numba_cuda, "_EVENT_BYTES", 8 * numba_cuda._EVENT_FIELDS * 20)
+    monkeypatch.setattr(numba_cuda, "_EVENT_BYTES", 8 * numba_cuda._EVENT_FIELDS * 10)
     sizes, launch = [], engine._launch
     engine._launch = lambda *a: (sizes.append(a[2]), launch(*a))[1]  # type: ignore[method-assign]
-    assert_same(plan, 8, 2, 5, engine, prices=True)
-    assert sizes[0] == 5
-    assert min(sizes) <= 2
+    assert_same(plan, 8, 1, 6, engine)
+    assert sizes[:3] == [6, 3, 1]
 
 
 # --- the twins --------------------------------------------------------------------------------------------------------
