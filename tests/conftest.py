@@ -17,9 +17,12 @@ from gpuloan_mc.simulation import simulate
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--gpu", action="store_true", help="run the tests that need an NVIDIA GPU")
+    parser.addoption("--cudasim", action="store_true", help="interpret CUDA kernels: numba's simulator, in this process")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cudasim"):
+        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # numba looks when it is imported, which nobody has done yet
     if not config.getoption("--gpu"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # so that `auto` is the same engine on every machine
 

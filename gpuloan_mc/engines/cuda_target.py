@@ -22,12 +22,12 @@ Versions = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A CUDA target: its module, and what it calls the primitives of paths/primitives.py."""
+    """A CUDA target: its module and the one of NVIDIA's device functions, which the simulator has not."""
 
     package: str
     cuda: Any
+    libdevice: Any
     simulated: bool
-    primitives: dict[str, Any]  # by name; empty in the simulator, which interprets the bodies as they are
 
     def put(self, array: Any) -> Any:
         """The array on the device. In the simulator arrays stay what they are: wrapped ones cost a lock an access."""
@@ -98,17 +98,10 @@ def load_target() -> Target:
     name = {MLIR: "numba_cuda_mlir.cuda", CLASSIC: "numba.cuda"}[package]
     try:
         cuda = importlib.import_module(name)
-        primitives = {} if simulated else _primitives(cuda, package)
+        libdevice = None if simulated else importlib.import_module(f"{name}.libdevice")
     except Exception as error:  # a package that does not fit its CUDA or NumPy fails in many ways
         raise EnvironmentProblem(
             f"engine numba-cuda: {package} {installed_version(package)} can't be imported "
             f"({type(error).__name__}: {error}). Repair it with: {INSTALL}; {_WAY_OUT}."
         ) from error
-    return Target(package, cuda, simulated, primitives)
-
-
-def _primitives(cuda: Any, package: str) -> dict[str, Any]:
-    libdevice = importlib.import_module(
-        {MLIR: "numba_cuda_mlir.cuda.libdevice", CLASSIC: "numba.cuda.libdevice"}[package]
-    )
-    return {"fma": cuda.fma, "float_bits": libdevice.float_as_int, "bits_float": libdevice.int_as_float}
+    return Target(package, cuda, libdevice, simulated)

@@ -243,7 +243,7 @@ def _by_lag(plan: Plan) -> F32:
     recovery = plan.recovery
     rows = [recovery.contract_annuity, recovery.chip_discount, recovery.lender_discount]
     n = max(map(len, rows))
-    return _rows([_padded(row, n) for row in rows], f32)
+    return np.asarray(_rows([_padded(row, n) for row in rows], f32))
 
 
 def _keys(book: Book) -> Any:

@@ -67,7 +67,7 @@ from ..paths.philox import (
     rank,
 )
 from ..paths.philox import GENERATION as OF_GENERATION
-from ..paths.primitives import fma
+from ..paths.primitives import fma, nearest
 from ..paths.recovery import (
     add_proceeds,
     after_claim,
@@ -593,9 +593,9 @@ def plain_default(book: Any, work: Any, results: Any, here: Any, q: Any, loan: A
         score = fma(book.plain_reals[1, loan], normal(w[0]), -systematic)
         lgds = book.scores[LAUNCH_LAGS + book.whole[N_FAMILIES] + table]
         lgd = f64(clip(at_score(lgds, score), ZERO, ONE))
-    lost = np.rint((ead * lgd) * book.plain_amounts[loan, PLAIN_KEPT])
+    lost = nearest((ead * lgd) * book.plain_amounts[loan, PLAIN_KEPT])
     index = book.plain_facts[loan, PLAIN_INDEX]
-    emit(results, here.row + q, index, month, BY_PARENT, i64(np.rint(ead)), i64(lost))
+    emit(results, here.row + q, index, month, BY_PARENT, i64(nearest(ead)), i64(lost))
 
 
 def emit(results: Any, row: Any, loan: Any, month: Any, cause: Any, ead: Any, lost: Any) -> None:
@@ -816,7 +816,7 @@ def pay_month(book: Any, work: Any, shared: Any, here: Any, q: Any, t: Any, loan
     breaches = NO_MONTH
     if income < book.loan_reals[COVENANT, loan] * service:
         breaches = i32(work.loan[s, STATUS, loan] + ONE_MORE)
-    short = is_short(shortfall(service, income), reserve, support)
+    short: Any = is_short(shortfall(service, income), reserve, support)
     if short or breaches >= book.loans[ALLOWED, loan]:
         default(book, work, shared, here, q, t, loan, cause_of(short, False, work.loan[s, TENANT_LOST, loan] != 0))
         return

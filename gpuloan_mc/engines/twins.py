@@ -3,6 +3,8 @@
 A compiled path function belongs to numba's CPU target, which no CUDA target accepts. Its bytecode says nothing of a
 target: what it calls stands in its globals. A twin is the same bytecode with other globals, where callees are their
 twins, primitives the device's instructions, and `DEVICE` the target's module.
+
+In the simulator primitives stay the interpreter's: its own fma rounds twice.
 """
 
 from __future__ import annotations
@@ -13,8 +15,44 @@ from typing import Any
 from ..paths import primitives
 from .cuda_target import Target
 
-DEVICE: Any = object()  # in the globals of kernels: stands for the module of the target, which is known at run time
-_PRIMITIVES = ("fma", "float_bits", "bits_float")
+# In the globals of kernels: stand for modules of the target, which is known at run time.
+DEVICE: Any = object()
+LIBDEVICE: Any = object()
+
+
+def _fma(a: Any, b: Any, c: Any) -> Any:
+    return DEVICE.fma(a, b, c)
+
+
+def _float_bits(x: Any) -> Any:
+    return LIBDEVICE.float_as_int(x)
+
+
+def _bits_float(bits: Any) -> Any:
+    return LIBDEVICE.int_as_float(bits)
+
+
+def _square_root(x: Any) -> Any:
+    return LIBDEVICE.fsqrt_rn(x)
+
+
+def _round_up(x: Any) -> Any:
+    return LIBDEVICE.ceilf(x)
+
+
+def _nearest(x: Any) -> Any:
+    return LIBDEVICE.rint(x)
+
+
+_ON_DEVICE: dict[Any, Any] = {
+    primitives.fma: _fma,
+    primitives.float_bits: _float_bits,
+    primitives.bits_float: _bits_float,
+    primitives.square_root: _square_root,
+    primitives.round_up: _round_up,
+    primitives.nearest: _nearest,
+}
+_PRIMITIVES = {getattr(primitive, "py_func", primitive): body for primitive, body in _ON_DEVICE.items()}
 
 
 class Twins:
@@ -22,19 +60,17 @@ class Twins:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._made: dict[Any, Any] = {}
-        self._places: list[tuple[Any, Any]] = [(DEVICE, target.cuda)]
-        self._places += [(getattr(primitives, n), target.primitives[n]) for n in _PRIMITIVES if target.primitives]
+        self._made: dict[Any, Any] = {primitive: primitive for primitive in _PRIMITIVES} if target.simulated else {}
 
     def kernel(self, function: Any, **options: Any) -> Any:
         """A kernel of the target; it returns nothing."""
-        return self._target.cuda.jit(**options)(self._rebuilt(function))
+        return self._target.cuda.jit(**options)(self.rebuilt(function))
 
     def of(self, function: Any) -> Any:
         """The device function that does what a path function, or a function of a kernel's module, does."""
         source = getattr(function, "py_func", function)
         if source not in self._made:
-            self._made[source] = self._device(self._rebuilt(source))
+            self._made[source] = self._device(self.rebuilt(_PRIMITIVES.get(source, source)))
         return self._made[source]
 
     def _device(self, function: FunctionType) -> Any:
@@ -44,7 +80,7 @@ class Twins:
         uses_module = any(value is self._target.cuda for value in function.__globals__.values())
         return self._target.cuda.jit(device=True)(function) if uses_module else function
 
-    def _rebuilt(self, function: FunctionType) -> FunctionType:
+    def rebuilt(self, function: FunctionType) -> FunctionType:
         """The same code over the globals that it names, each replaced by what it is on the device."""
         known = function.__globals__
         here = {name: self._replaced(known[name]) for name in sorted(_names(function.__code__)) if name in known}
@@ -54,11 +90,10 @@ class Twins:
         return rebuilt
 
     def _replaced(self, value: Any) -> Any:
-        for place, device in self._places:
-            if value is place:
-                return device
-        if any(value is getattr(primitives, name) for name in _PRIMITIVES):
-            return value  # the simulator interprets their bodies
+        if value is DEVICE:
+            return self._target.cuda
+        if value is LIBDEVICE:
+            return self._target.libdevice
         return self.of(value) if isinstance(value, FunctionType) or hasattr(value, "py_func") else value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..reference import arithmetic as reference
 from ..reference.arithmetic import F32
-from .primitives import bits_float, float_bits, fma, path_function
+from .primitives import bits_float, float_bits, fma, path_function, square_root
 
 f32, i32 = np.float32, np.int32
 
@@ -115,7 +115,7 @@ def _quantile_centre(u: np.float32) -> np.float32:
 @path_function
 def _quantile_tail(w: np.float32) -> tuple[np.float32, np.float32]:
     """T(sqrt(w) - 3.4) and what the roundings of the root and of the sum left out of it."""
-    root = np.sqrt(w)
+    root = square_root(w)
     rest = fma(-root, root, w) / (root + root)
     u = root - TAIL_CENTRE
     v = fma(fma(fma(fma(fma(u, T0, T1), u, T2), u, T3), u, T4), u, T5)

@@ -1,6 +1,6 @@
-"""What depends on the target: fused multiply-add, the bits of a float, and how a path function is compiled.
+"""What depends on the target: fused multiply-add, bits of a float, root, rounding, and how a path function is compiled.
 
-Each has a plain Python body for the interpreter and an overload that becomes one instruction when compiled.
+Each has a plain Python body for the interpreter and becomes one instruction when compiled.
 """
 
 from __future__ import annotations
@@ -45,6 +45,24 @@ def float_bits(x: np.float32) -> np.int32:
 def bits_float(bits: np.int32) -> np.float32:
     """The float32 of these 32 bits."""
     return np.int32(bits).view(np.float32)
+
+
+@path_function
+def square_root(x: np.float32) -> np.float32:
+    """Correctly rounded."""
+    return np.sqrt(x)  # type: ignore[no-any-return]
+
+
+@path_function
+def round_up(x: np.float32) -> np.float32:
+    """The least whole number that is not below x."""
+    return np.ceil(x)  # type: ignore[no-any-return]
+
+
+@path_function
+def nearest(x: np.float64) -> np.float64:
+    """The nearest whole number, ties to even."""
+    return np.rint(x)  # type: ignore[no-any-return]
 
 
 def lowest_byte(bytes_: np.uint64) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from ..reference.arithmetic import F32
 from .arithmetic import ONE, ZERO, at_score, clip, exp, maximum
 from .philox import normal
-from .primitives import fma, path_function
+from .primitives import fma, path_function, round_up
 
 f32, i32 = np.float32, np.int32
 
@@ -21,7 +21,7 @@ def exposure(balance: np.float32, rate: np.float32) -> np.float32:
 @path_function
 def sale_lag(table: F32, w: np.uint64, longest: np.int32) -> np.int32:
     """(6.3) months from default to sale."""
-    lag = i32(np.ceil(at_score(table, normal(w))))
+    lag = i32(round_up(at_score(table, normal(w))))
     return i32(min(max(lag, i32(1)), longest))
 
 

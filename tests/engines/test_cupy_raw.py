@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import shutil
-import sys
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
