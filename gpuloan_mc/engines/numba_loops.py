@@ -83,7 +83,7 @@ from ..paths.recovery import (
     share_of_table,
 )
 from ..paths.tally import add_defaults, close_paths
-from ..plan import REPAID_BELOW
+from ..plan import FREE, REPAID_BELOW
 from ..reference.market import MAX_LAUNCHES
 from .numba_layout import (
     ALLOWED,
@@ -252,6 +252,8 @@ def draw_demand(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
             elif u < market.jump_any:
                 jump = at_score(market.jump_table, normal(w[3]))
             demand = next_demand(demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n, jump)
+            if market.forced_demand[t] != FREE:
+                demand = market.forced_demand[t]
             work.regime[q, t], work.demand[q, t] = regime, demand
             if t <= market.horizon:
                 total = total + n
