@@ -141,7 +141,7 @@ def stress(
     total = n_paths * (1 + len(worlds))
 
     def run(i: int, book: Portfolio, world: Market) -> Result:
-        told = None if progress is None else lambda done, _: progress(i * n_paths + done, total)
+        told = None if progress is None else _after(progress, i * n_paths, total)
         return simulate(book, world, n_paths=n_paths, seed=seed, engine=engine, workers=workers, progress=told)
 
     base = run(0, portfolio, market)
@@ -153,16 +153,24 @@ def stress(
     return Stress(seed, n_paths, base.engine, base.commitment_usd, _frame(rows), tuple(runs), tuple(left_out))
 
 
+def _after(progress: Progress, before: int, total: int) -> Progress:
+    """Progress of one run among all of them."""
+    return lambda done, _: progress(before + done, total)
+
+
 def _worlds(
     portfolio: Portfolio, market: Market, chosen: Sequence[Scenario | str | Path] | None
 ) -> tuple[list[tuple[Scenario, Portfolio, Market]], list[tuple[str, str]]]:
     """Each scenario's book and market; bundled ones that were not asked for are left out where they do not fit."""
     names = [name for name in scenarios() if name != BASE] if chosen is None else list(chosen)
-    worlds, problems, left_out = [], list[Problem](), []
+    worlds: list[tuple[Scenario, Portfolio, Market]] = []
+    problems: list[Problem] = []
+    left_out: list[tuple[str, str]] = []
     for name in names:
         try:
             scenario = as_scenario(name)
-            worlds.append((scenario, *stressed(portfolio, market, [scenario])))
+            book, world = stressed(portfolio, market, [scenario])
+            worlds.append((scenario, book, world))
         except InputRejected as refused:
             if chosen is None:
                 left_out.append((str(name), first_sentence(refused)))

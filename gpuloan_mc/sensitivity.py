@@ -143,7 +143,7 @@ def sensitivities(
         InputRejected: a parameter is unknown, or its value breaks a rule; every problem is in the error.
         UsageError, EnvironmentProblem, Interrupted: as `simulate`.
     """
-    fitting, left_out = (tuple(ranges), []) if ranges is not None else _fitting(portfolio, market)
+    fitting, left_out = _fitting(portfolio, market) if ranges is None else (tuple(ranges), [])
     if not fitting:
         raise UsageError("no range fits this book: name a parameter with its range")
     chosen = [item.at(getattr(item, end)) for item in fitting for end in _ENDS]
@@ -156,7 +156,8 @@ def sensitivities(
 
 def _fitting(portfolio: Portfolio, market: Market) -> tuple[tuple[Range, ...], list[tuple[str, str]]]:
     """The judgements that mean something in this book."""
-    fitting, left_out = [], []
+    fitting: list[Range] = []
+    left_out: list[tuple[str, str]] = []
     for item in JUDGEMENT:
         try:
             for end in _ENDS:

@@ -136,9 +136,9 @@ def test_a_stress_writes_what_the_schema_says(few, tmp_path):
 def test_every_bundled_scenario_that_fits_runs_when_none_is_named(pool, market):
     world = market(hazard_classes=[{"name": "pool", "hazard": 0.05}])
     found = stress(pool(world, 5), world, n_paths=20)
-    assert [run.scenario for run in found.runs] == ["base", "overlong_debt", "v_shape"]
+    assert [run.scenario for run in found.runs] == ["base", "overlong_debt"]
     left = {name for name, _ in found.left_out}
-    assert left == set(scenarios()) - {"base", "overlong_debt", "v_shape"}
+    assert left == set(scenarios()) - {"base", "overlong_debt"}
 
 
 def test_problems_of_all_scenarios_come_at_once(neocloud):

@@ -180,7 +180,8 @@ def change_rows(
     file: str, name: str, frame: pd.DataFrame, changes: list[RowChange]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """A tape with its columns changed in the rows that the filters let through."""
-    frame, problems = frame.copy(), []
+    frame = frame.copy()
+    problems: list[Problem] = []
     for i, change in enumerate(changes, start=1):
         place = f"{name}[{i}]"
         try:
@@ -248,7 +249,8 @@ def force_defaults(
     file: str, obligors: pd.DataFrame, forced: list[ForcedDefault]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Obligors with their default months."""
-    obligors, problems, known = obligors.copy(), [], [str(i) for i in obligors["obligor_id"]]
+    obligors, known = obligors.copy(), [str(i) for i in obligors["obligor_id"]]
+    problems: list[Problem] = []
     for i, force in enumerate(forced, start=1):
         if force.obligor not in known:
             wrong = _Wrong(
