@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .comparison import Stress as Stress
+    from .comparison import stress as stress
     from .errors import GpuLoanError as GpuLoanError
     from .errors import InputRejected as InputRejected
     from .market import Market as Market
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from .prices import Prices as Prices
     from .prices import simulate_prices as simulate_prices
     from .result import Result as Result
+    from .scenario import Scenario as Scenario
+    from .scenario import scenarios as scenarios
+    from .sensitivity import Sensitivities as Sensitivities
+    from .sensitivity import sensitivities as sensitivities
     from .simulation import simulate as simulate
 
 _HOMES = {
@@ -23,8 +29,14 @@ _HOMES = {
     "Portfolio": "portfolio",
     "Prices": "prices",
     "Result": "result",
+    "Scenario": "scenario",
+    "Sensitivities": "sensitivity",
+    "Stress": "comparison",
+    "scenarios": "scenario",
+    "sensitivities": "sensitivity",
     "simulate": "simulation",
     "simulate_prices": "prices",
+    "stress": "comparison",
 }
 
 __all__ = [*_HOMES, "__version__"]

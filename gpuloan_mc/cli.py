@@ -15,9 +15,11 @@ from . import __version__
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
 
 if TYPE_CHECKING:
+    from .comparison import Stress
     from .portfolio import Portfolio
     from .prices import PricePoint, Prices
     from .result import Result
+    from .sensitivity import Range, Sensitivities
 
     _ListOfNumbers = click.ParamType[tuple[int, ...]]
 else:
@@ -25,6 +27,10 @@ else:
 
 SEED = click.IntRange(0, 2**64 - 1)
 ENGINE = click.Choice(["auto", "cuda", "numba-cuda", "numba", "numpy"])
+LEVEL = click.Choice(["0.95", "0.99", "0.999", "0.9997"])
+_scenarios = click.option(
+    "--scenario", "chain", multiple=True, metavar="NAME|FILE", help="Apply a scenario first; may be given again."
+)
 DEBUG = "GPULOAN_MC_DEBUG"
 
 
@@ -122,6 +128,7 @@ def example(folder: str, loans: int | None, seed: int) -> None:
     show_default=True,
     help="reject: go on without bad rows and what depends on them.",
 )
+@_scenarios
 def run(
     book: str,
     paths: int | None,
@@ -134,6 +141,7 @@ def run(
     no_host: bool,
     as_json: bool,
     on_bad_row: Literal["refuse", "reject"],
+    chain: tuple[str, ...],
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
     from .run_folder import prepare_run_folder
@@ -154,12 +162,25 @@ def run(
                 chunk=chunk,
                 out=out,
                 host=not no_host,
+                scenarios=chain,
                 progress=progress,
             )
+    _warn_of_more(portfolio, result.portfolio)
     if as_json:
         click.echo(result.to_json())
     else:
-        _print_result(book, result)
+        _print_result(_titled(book, chain), result)
+
+
+def _titled(book: str, chain: tuple[str, ...]) -> str:
+    return f"{book} under {', '.join(chain)}" if chain else book
+
+
+def _warn_of_more(before: Portfolio, after: Portfolio) -> None:
+    """What only the book after its scenarios is warned of."""
+    for line in after.warnings:
+        if line not in before.warnings:
+            click.echo(f"warning, under the scenario: {line}", err=True)
 
 
 @contextmanager
@@ -225,13 +246,17 @@ def plan(
 @cli.command()
 @click.argument("book", metavar="BOOK")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
-def check(book: str, as_json: bool) -> None:
+@_scenarios
+def check(book: str, as_json: bool, chain: tuple[str, ...]) -> None:
     """Check BOOK and print its profile: debt, chips, contracts, ratios, parties. Nothing is simulated."""
     from .portfolio import Portfolio
     from .profile import Profile
+    from .scenario import stressed
 
     portfolio = Portfolio.read(book)
-    profile = Profile.of(portfolio, portfolio.market)
+    portfolio, market = stressed(portfolio, portfolio.market, chain)
+    profile = Profile.of(portfolio, market)
+    book = _titled(book, chain)
     if as_json:
         import json
 
@@ -240,6 +265,126 @@ def check(book: str, as_json: bool) -> None:
         from .profile_page import page
 
         _show(*page(book, profile))
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
+@click.option(
+    "--scenario",
+    "chosen",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="One of them; may be given again.  [default: all bundled ones that fit]",
+)
+@click.option("--paths", type=click.IntRange(1, 2**40), default=50_000, show_default=True, help="Futures of each.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="The same for all of them.")
+@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]"
+)
+@click.option("--level", type=LEVEL, default="0.99", show_default=True, help="Of the VaR and ES shown.")
+@click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write stress.parquet and stress.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def stress(
+    book: str,
+    chosen: tuple[str, ...],
+    paths: int,
+    seed: int,
+    engine: str,
+    workers: int | None,
+    level: str,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Run BOOK as it is and under each scenario on the same random numbers: figures, and differences with their errors."""
+    from . import comparison
+    from .files import empty_folder
+
+    if out is not None:
+        empty_folder(Path(out), marks=(comparison.MANIFEST,))  # refused now rather than after the runs
+    portfolio = _read_book(book, "refuse")
+    with _progress(hidden=as_json) as progress:
+        found = comparison.stress(
+            portfolio, portfolio.market, chosen or None,
+            n_paths=paths, seed=seed, engine=engine, workers=workers, progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        found.write(out)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.to_json_dict(), indent=2, allow_nan=False))
+    else:
+        _print_stress(book, found, float(level))
+
+
+class _Bump(click.ParamType):
+    """KEY=LOW:HIGH, with × or x before the ends for factors."""
+
+    name = "bump"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        key, _, ends = value.partition("=")
+        how: Literal["set", "scale"] = "scale" if ends.lower().startswith(("x", "×")) else "set"
+        try:
+            low, high = (float(end) for end in ends.lower().lstrip("x×").split(":"))
+        except ValueError:
+            self.fail(
+                f"{value!r} is no KEY=LOW:HIGH, such as gpu.overhang.impact=0.3:2.5 or loans.balance_usd=x0.9:1.1"
+            )
+        from .sensitivity import Range
+
+        return Range(key, low, high, how)
+
+
+@cli.command()
+@click.argument("book", metavar="BOOK")
+@click.option(
+    "--bump",
+    "ranges",
+    type=_Bump(),
+    multiple=True,
+    metavar="KEY=LOW:HIGH",
+    help="A parameter and its range; may be given again.  [default: what is judgement]",
+)
+@click.option("--paths", type=click.IntRange(1, 2**40), default=20_000, show_default=True, help="Futures of each run.")
+@click.option("--seed", type=SEED, default=1, show_default=True)
+@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]"
+)
+@click.option(
+    "--level", type=LEVEL, default="0.99", show_default=True, help="Of the ES by which parameters are ordered."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False), metavar="DIR", help="Write sensitivities.parquet and the runs."
+)
+def sensitivities(
+    book: str,
+    ranges: tuple[Range, ...],
+    paths: int,
+    seed: int,
+    engine: str,
+    workers: int | None,
+    level: str,
+    out: str | None,
+) -> None:
+    """Run BOOK with one parameter after another at the ends of its range: which judgement moves the tail most."""
+    from . import sensitivity
+    from .comparison import MANIFEST
+    from .files import empty_folder
+
+    if out is not None:
+        empty_folder(Path(out), marks=(MANIFEST,))
+    portfolio = _read_book(book, "refuse")
+    with _progress(hidden=False) as progress:
+        found = sensitivity.sensitivities(
+            portfolio, portfolio.market, ranges or None,
+            n_paths=paths, seed=seed, engine=engine, workers=workers, progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        found.write(out)
+    _print_tornado(book, found, float(level))
 
 
 @cli.command()
@@ -399,6 +544,58 @@ def _print_result(book: str, result: Result) -> None:
     if thin:
         lines.append(f"few paths: the tail at {', '.join(thin)} rests on fewer than 50 paths; raise --paths")
     _show(table, *lines)
+
+
+_STRESS_COLUMNS: tuple[tuple[str, str, float], ...] = (
+    ("expected loss, $m", "expected_loss", 1e-6),
+    ("VaR {level:g} %, $m", "value_at_risk", 1e-6),
+    ("ES {level:g} %, $m", "expected_shortfall", 1e-6),
+    ("default rate, %", "default_rate", 100.0),
+)
+
+
+def _print_stress(book: str, found: Stress, level: float) -> None:
+    columns = [name.format(level=100 * level) for name, _, _ in _STRESS_COLUMNS]
+    figures = _table(f"{book}: {found.n_paths:,} paths each, seed {found.seed}; ± standard error", "scenario", *columns)
+    moved = _table("less the base, paths paired; ± standard error of the difference", "scenario", *columns)
+    for run in found.runs:
+        figures.add_row(run.scenario, *_stress_cells(found, run.scenario, level, "value", "standard_error"))
+        if run is not found.runs[0]:
+            moved.add_row(run.scenario, *_stress_cells(found, run.scenario, level, "difference", "difference_se"))
+    lines = [f"left out: {name}: {why}" for name, why in found.left_out]
+    _show(figures, moved, *lines, *_thin(found, level))
+
+
+def _stress_cells(found: Stress, scenario: str, level: float, value: str, error: str) -> list[str]:
+    from .text import with_error
+
+    cells = []
+    for _, figure, unit in _STRESS_COLUMNS:
+        row = found.figure(figure, level if figure in ("value_at_risk", "expected_shortfall") else None).loc[scenario]
+        cells.append(with_error(float(row[value]) * unit, float(row[error]) * unit, signed=value == "difference"))
+    return cells
+
+
+def _thin(found: Stress, level: float) -> list[str]:
+    from .risk import tail_paths
+
+    n = tail_paths(found.n_paths, level)
+    return [f"few paths: the tail at {100 * level:g} % rests on {n}; raise --paths"] if n < 50 else []
+
+
+def _print_tornado(book: str, found: Sensitivities, level: float) -> None:
+    from .text import with_error
+
+    figure = f"ES {100 * level:g} % less the base, $m"
+    title = f"{book}: {figure}; {found.stress.n_paths:,} paths each, seed {found.stress.seed}"
+    table = _table(title, "parameter", "low", "± standard error", "high", "± standard error")
+    for row in found.tornado(level=level).to_dict("records"):
+        low, high = (
+            with_error(row[f"difference_{end}"] / 1e6, row[f"se_{end}"] / 1e6, signed=True) for end in ("low", "high")
+        )
+        table.add_row(row["parameter"], row["low"], low, row["high"], high)
+    lines = [f"left out: {name}: {why}" for name, why in found.left_out]
+    _show(table, *lines, *_thin(found.stress, level))
 
 
 def _count(n: int, noun: str) -> str:

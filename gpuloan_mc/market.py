@@ -148,6 +148,35 @@ class Regimes(Table):
         return self
 
 
+def check_path(months: list[int], values: list[float], name: str) -> None:
+    """Raise ValueError unless the months increase and there is one value for each."""
+    if len(months) != len(values):
+        raise BrokenRule(
+            "lists-differ", name, f"months has {len(months)} entries and {name} {len(values)}; give one each month"
+        )
+    if any(b <= a for a, b in pairwise(months)):
+        raise BrokenRule("curve", "months", "months must increase")
+
+
+class ForcedDemand(Table):
+    """A path that log demand M takes in every path from the first month to the last, whatever is drawn (2.2)."""
+
+    months: list[Annotated[int, Field(ge=1, le=1200)]] = Field(
+        min_length=1, description="months of the knots, from the start date, increasing"
+    )
+    levels: list[Annotated[float, Field(ge=-5, le=5)]] = Field(
+        min_length=1, description="log demand at each knot; straight lines between them"
+    )
+    after: Literal["hold", "model"] = Field(
+        default="model", description="after the last month: hold its level, or go on from it by (2.2)"
+    )
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        check_path(self.months, self.levels, "levels")
+        return self
+
+
 class Demand(Table):
     """Demand M (2.2): mean reversion κ, volatility σ_M, start M_0 and jumps (λ, share down, mean size)."""
 
@@ -162,6 +191,9 @@ class Demand(Table):
     jump_down_share: Share = Field(default=0.5, description="probability p_down that a jump is a fall (2.2)")
     jump_mean: Annotated[float, Field(ge=0, le=2)] = Field(
         default=0.0, description="mean size of a jump of log demand, exponentially distributed (2.2)"
+    )
+    forced: ForcedDemand | None = Field(
+        default=None, description="a path of log demand that replaces the drawn one; not given: none"
     )
 
 
@@ -386,6 +418,26 @@ class OutsideExpiry(Table):
     units: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(description="chips that come to market (2.7)")
 
 
+class ForcedPrice(Table):
+    """A path that one generation's contract price takes in every path, whatever is drawn or released (2.9)."""
+
+    gpu: Name = Field(description="name of the generation")
+    months: list[Annotated[int, Field(ge=0, le=1200)]] = Field(
+        min_length=1, description="months of the knots, from the start date, increasing"
+    )
+    usd_per_hour: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
+        min_length=1, description="one-year contract price at each knot; its logarithm goes straight between them"
+    )
+    after: Literal["hold", "model"] = Field(
+        default="hold", description="after the last month: hold its price, or go back to (2.9)"
+    )
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        check_path(self.months, self.usd_per_hour, "usd_per_hour")
+        return self
+
+
 class Overhang(Table):
     """Released chips press on prices (2.7, 2.8): impact α, absorption κ_V, own weight w, outside calendar."""
 
@@ -513,6 +565,9 @@ class GpuMarket(Table):
         default=None, description="a second family of launches that hits all chips (2.6); not given: none"
     )
     overhang: Overhang = Field(default=Overhang(), description="pressure of released chips on prices")
+    forced_prices: list[ForcedPrice] = Field(
+        default=[], max_length=32, description="price paths that replace the simulated ones, one table a generation"
+    )
     utilisation: Utilisation = Field(default=Utilisation(), description="hours let on the spot market")
     costs: Costs = Field(default=Costs(), description="cash costs")
     value: Value = Field(description="value of chips to a buyer")

@@ -34,7 +34,12 @@ def broken_gpu_links(gpu: Mapping[str, Any]) -> list[BrokenRule]:
         chip = expiry.get("gpu") if isinstance(expiry, Mapping) else None
         if isinstance(chip, str) and chip not in names:
             found.append(_unknown(f"overhang.calendar[{i}].gpu", "overhang.calendar names gpu", chip, names))
-    return found
+    forced = _list(gpu, "forced_prices")
+    for i, path in enumerate(forced, start=1):
+        chip = path.get("gpu") if isinstance(path, Mapping) else None
+        if isinstance(chip, str) and chip not in names:
+            found.append(_unknown(f"forced_prices[{i}].gpu", "forced_prices names gpu", chip, names))
+    return [*found, *_doubled(forced, "forced_prices", "gpu")]
 
 
 def _table(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -63,13 +68,13 @@ def _one_each(found: str, n: int) -> str:
     return f"{found}; give one for each of the {n} regimes"
 
 
-def _doubled(tables: list[Any], place: str) -> Iterator[BrokenRule]:
+def _doubled(tables: list[Any], place: str, key: str = "name") -> Iterator[BrokenRule]:
     """Tables of a list that share a name."""
     seen: set[str] = set()
     for i, table in enumerate(tables, start=1):
-        name = table.get("name") if isinstance(table, Mapping) else None
+        name = table.get(key) if isinstance(table, Mapping) else None
         if isinstance(name, str) and name in seen:
-            yield BrokenRule("doubled-name", f"{place}[{i}].name", f"{place} has {shown(name)} twice")
+            yield BrokenRule("doubled-name", f"{place}[{i}].{key}", f"{place} has {shown(name)} twice")
         elif isinstance(name, str):
             seen.add(name)
 

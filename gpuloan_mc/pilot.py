@@ -23,7 +23,7 @@ def matched_hazards(market: Market, plan: MarketPlan) -> F64:
     horizon = market.horizon_months
     given = [tables.monthly_hazards(c.pd_by_year, c.pd_by_month, c.hazard, horizon) for c in market.hazard_classes]
     hazards = np.column_stack(given)
-    moved = [i for i, c in enumerate(market.hazard_classes) if _has_multipliers(c)]
+    moved = [i for i, c in enumerate(market.hazard_classes) if has_multipliers(c)]
     if market.dependence.pd == "as-given" or not moved:
         return hazards
     pilot = demand_path(plan, SEED, path_numbers(0, N_PATHS), horizon)
@@ -33,7 +33,8 @@ def matched_hazards(market: Market, plan: MarketPlan) -> F64:
     return hazards
 
 
-def _has_multipliers(item: HazardClass) -> bool:
+def has_multipliers(item: HazardClass) -> bool:
+    """Whether the market moves the class's hazard."""
     shifted = any(m != 1 for m in item.regime_multipliers or [])
     return shifted or item.demand_sensitivity != 0 or item.overhang_sensitivity != 0
 

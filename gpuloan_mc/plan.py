@@ -24,6 +24,7 @@ U64 = NDArray[np.uint64]
 
 REPAID_BELOW = np.float32(2.0**-20)
 _NEGLIGIBLE = np.float32(2.0**-60)
+FREE = np.float32(2.0**20)  # no log demand is as large: the month's demand is not forced
 CAUSES = ("parent", "maturity", "tenant", "payment", "covenant")
 
 
@@ -75,6 +76,7 @@ class MarketPlan:
     value_cap: F32  # (T + 1, V) cap_v(t), dollars
     scrap_value: F32  # (G,) dollars
     annuity: F32  # (months, G) years of rent left, discounted: A_g
+    forced_demand: F32  # (T + 1,) M_t in every path; FREE: as drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from .errors import InputRejected, Problem
 from .inputs.market_file import FILE_NAME
 from .market import GpuMarket, Launches, Market
 from .pilot import matched_hazards
-from .plan import U64, DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, freeze
+from .plan import FREE, U64, DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, freeze
 from .reference.arithmetic import F32, F64, I32, I64
 from .reference.philox import event_threshold
 from .tables import MONTH
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 f32, i32 = np.float32, np.int32
 LOWEST_LOG_PRICE = -40.0
+BELOW_EVERY_FLOOR = -(2.0**20)  # of a forced price: the floor is the price
+FORCED_HAZARD = 2.0**40  # ln H exceeds every threshold
+MAX_CLASSES = 64
 NEVER_LOG_SCALE = -1000.0  # a scale of 0: no threshold is ever reached
 MAX_CHIPS_WORTH_USD = 1e14  # proceeds in cents stay inside int64
 MAX_BALANCE_GROWTH = 4.0  # of the commitment: cents and their sums stay inside int64
@@ -149,9 +152,18 @@ def build_market(
         jump_any=i32(event_threshold(jump)),
         jump_table=tables.score_table(tables.exponential_score(demand.jump_mean)),
         factor_scale=f32(1 / np.sqrt(horizon)),
+        forced_demand=_forced_demand(market, n_months),
         **_gpu_fields(market, vintages, n_months, longest_contract),
     )
     return freeze(plan)  # type: ignore[no-any-return]
+
+
+def _forced_demand(market: Market, n_months: int) -> F32:
+    forced = market.demand.forced
+    if forced is None:
+        return np.full(n_months + 1, FREE)
+    levels = tables.forced_path(forced.months, forced.levels, forced.after == "hold", n_months)
+    return np.where(np.isnan(levels), FREE, levels.astype(f32))
 
 
 def _gpu_fields(
@@ -171,9 +183,11 @@ def _gpu_fields(
     depth = column("depth_chips") * np.exp(column("depth_growth") * years)
     cost = column("opex_usd_per_hour") * np.exp(gpu.costs.rise * years)
     floor = gpu.costs.floor_share * cost
+    log_floor = np.where(floor > 0, np.log(np.maximum(floor, 1e-15)), LOWEST_LOG_PRICE)
     base = (
         np.log(column("price_usd_per_hour")) - column("demand_beta") * market.demand.initial - column("decline") * years
     )
+    base, log_floor = _forced_prices(gpu, names, base, log_floor)
     calendar = np.zeros((n_months + 1, len(names)), dtype=np.int64)
     for expiry in gpu.overhang.calendar:
         if expiry.month <= n_months:
@@ -198,7 +212,7 @@ def _gpu_fields(
         "depth_weights": (depth / depth.sum(axis=1, keepdims=True)).astype(f32),
         "base_log_price": base.astype(f32),
         "demand_beta": column("demand_beta").astype(f32),
-        "price_floor": np.where(floor > 0, np.log(np.maximum(floor, 1e-15)), LOWEST_LOG_PRICE).astype(f32),
+        "price_floor": log_floor.astype(f32),
         "utilisation_level": f32(gpu.utilisation.level),
         "utilisation_slope": f32(gpu.utilisation.slope),
         "utilisation_low": f32(gpu.utilisation.low),
@@ -209,6 +223,19 @@ def _gpu_fields(
         "scrap_value": (column("scrap_share") * column("cost_when_new_usd")).astype(f32),
         "annuity": tables.continuous_annuity(left, gpu.value.buyers_yield + gpu.value.expected_decline).astype(f32),
     }
+
+
+def _forced_prices(gpu: GpuMarket, names: list[str], base: F64, log_floor: F64) -> tuple[F64, F64]:
+    """(2.9) where a price is forced: it is the floor, and the rest lies far below it."""
+    base, log_floor = base.copy(), log_floor.copy()
+    for path in gpu.forced_prices:
+        g = names.index(path.gpu)
+        values = np.log(np.array(path.usd_per_hour)).tolist()
+        forced = tables.forced_path(path.months, values, path.after == "hold", len(base) - 1)
+        here = ~np.isnan(forced)
+        log_floor[here, g] = np.maximum(forced[here], log_floor[here, g])
+        base[here, g] = BELOW_EVERY_FLOOR
+    return base, log_floor
 
 
 def _no_gpu_fields(n_months: int) -> dict[str, Any]:
@@ -289,20 +316,26 @@ def _obligors(
     nu = dependence.degrees_of_freedom
     ids = [str(i) for i in frame["obligor_id"]]
     keys = hash_ids("obligor", ids)
-    grouped = _decided_in_groups(portfolio, secured, ids) & dependence.grouped
+    month = np.minimum(frame["default_month"].to_numpy(np.int64), market.horizon_months + 1)
+    forced, forced_months = month > 0, np.unique(month[month > 0])
+    grouped = _decided_in_groups(portfolio, secured, ids) & dependence.grouped & ~forced
     obligor_class = np.array([classes[str(c)] for c in frame["hazard_class"]], dtype=i32)
-    scale = frame["pd_scale"].to_numpy(np.float64)
+    obligor_class[forced] = len(classes) + np.searchsorted(forced_months, month[forced])
+    scale = np.where(forced, 1.0, frame["pd_scale"].to_numpy(np.float64))
     log_scale = np.where(scale > 0, np.log(np.maximum(scale, 1e-30)), NEVER_LOG_SCALE).astype(f32)
     loadings, residual = _loadings(portfolio, market)
     rows = np.column_stack([obligor_class, log_scale, loadings, residual])[grouped]
     groups, group = np.unique(rows, axis=0, return_inverse=True)
-    shift = [c.regime_multipliers or [1.0] * len(market.regimes.names) for c in market.hazard_classes]
+    unmoved, none = [1.0] * len(market.regimes.names), [0.0] * len(forced_months)
+    shift = [c.regime_multipliers or unmoved for c in market.hazard_classes] + [unmoved for _ in forced_months]
     own = ~grouped
     plan = ObligorPlan(
-        hazard=matched_hazards(market, market_plan).astype(f32),
+        hazard=np.column_stack([matched_hazards(market, market_plan), _forced_hazards(forced_months, market)]).astype(
+            f32
+        ),
         regime_shift=np.log(np.array(shift)).astype(f32),
-        demand_sensitivity=np.array([c.demand_sensitivity for c in market.hazard_classes], dtype=f32),
-        overhang_sensitivity=np.array([c.overhang_sensitivity for c in market.hazard_classes], dtype=f32),
+        demand_sensitivity=np.array([c.demand_sensitivity for c in market.hazard_classes] + none, dtype=f32),
+        overhang_sensitivity=np.array([c.overhang_sensitivity for c in market.hazard_classes] + none, dtype=f32),
         is_t_copula=i32(nu is not None),
         mixing_table=_NO_TABLE if nu is None else tables.score_table(tables.mixing_score(nu)),
         inverse_mixing_table=_NO_TABLE if nu is None else tables.score_table(_inverse(tables.mixing_score(nu))),
@@ -325,6 +358,16 @@ def _obligors(
         i for i, g in zip(ids, grouped, strict=True) if g
     ]
     return freeze(plan), {name: column for column, name in enumerate(order)}
+
+
+def _forced_hazards(months: I64, market: Market) -> F64:
+    """Hazards (H + 1, months) of parties whose default month is given: nothing before it, then more than any threshold."""
+    if len(market.hazard_classes) + len(months) > MAX_CLASSES:
+        found = f"{len(months)} distinct default_months and {len(market.hazard_classes)} hazard classes"
+        message = f"{found}; at most {MAX_CLASSES} together: let parties default in the same months"
+        raise InputRejected([Problem("obligors", message, "default-months")])
+    months_ahead = np.arange(market.horizon_months + 1)[:, None]
+    return np.where(months_ahead == months, FORCED_HAZARD, 0.0)
 
 
 def _inverse(curve: tables.Curve) -> tables.Curve:

@@ -53,6 +53,7 @@ class Result:
     loan_cause_defaults: I64 = field(repr=False)  # (n_loans, causes)
     loan_cause_loss: I64 = field(repr=False)  # (digits, n_loans, causes)
     prices: F32 = field(repr=False)  # (price paths, H + 1, 2, G) contract and spot, of the first paths
+    scenarios: tuple[tuple[str, str], ...] = ()  # name and digest of each scenario, in the order applied
 
     @classmethod
     def of(
@@ -317,6 +318,7 @@ class Result:
             "loan_steps_per_second": self.loan_steps_per_second,
             "digest": self.digest,
             "plan_digest": self.plan_digest,
+            "scenarios": [name for name, _ in self.scenarios],
             "n_loans": self.n_loans,
             "horizon_months": self.horizon_months,
             "balance": self.balance_usd,

@@ -87,7 +87,7 @@ class RunFolder:
             ("segments", result.segments()),
             ("loss_distribution", result.loss_distribution),
         ):
-            self._write(f"{name}.parquet", _parquet(arrow_table(f"{name}.parquet", frame)))
+            self._write(f"{name}.parquet", parquet_bytes(arrow_table(f"{name}.parquet", frame)))
         write_rejected(self.path, result.portfolio.rejected)
         self._write("summary.json", (result.to_json() + "\n").encode())
         self._write(MANIFEST, _json(self._manifest(result, market, host)))
@@ -148,6 +148,7 @@ class RunFolder:
             "digest": result.digest,
             "plan_digest": result.plan_digest,
             "market_digest": market.digest,
+            "scenarios": [{"name": name, "digest": digest} for name, digest in result.scenarios],
             "inputs": _inputs(result.portfolio),
             "reconciliation": _reconciliation(result.portfolio),
             "money": cents | {"commitment": sum(cents.values())},
@@ -216,7 +217,8 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()

@@ -165,6 +165,43 @@ FILES: dict[str, FileSchema] = {
     ),
 }
 
+_COMPARED = (
+    _f("figure", "string", "expected_loss, default_rate, value_at_risk or expected_shortfall"),
+    _f("level", "float64", "of value_at_risk and expected_shortfall; missing for the others"),
+    _f("value", "float64", "dollars; default_rate: share of the loans"),
+    _f("standard_error", "float64", "its standard error; missing where the paths are too few for one"),
+    _f("difference", "float64", "value less the base's"),
+    _f("difference_se", "float64", "standard error of the difference, paths paired ([scenarios.md](scenarios.md))"),
+)
+
+COMPARISONS: dict[str, FileSchema] = {
+    "stress.parquet": FileSchema(
+        "Of `gpuloan-mc stress --out DIR`: a row a scenario and figure, the base first.",
+        (_f("scenario", "string", "its name; base: the book as it is"), *_COMPARED),
+    ),
+    "sensitivities.parquet": FileSchema(
+        "Of `gpuloan-mc sensitivities --out DIR`: a row a parameter, end of its range and figure.",
+        (
+            _f("parameter", "string", "key of market.toml, or column"),
+            _f("end", "string", "low or high"),
+            _f("setting", "string", "what it is set to, or × what it is scaled by"),
+            *_COMPARED,
+        ),
+    ),
+}
+
+STRESS_KEYS: dict[str, str] = {
+    "version": "of gpuloan_mc",
+    "schema_version": "version of this page",
+    "seed": "of every run",
+    "n_paths": "paths of every run",
+    "engine": "that computed the losses",
+    "commitment": "of the base: drawn and undrawn at month 0, dollars",
+    "runs": "by scenario, the base first: digests of the scenario, of the losses and of the plan; the engine's seconds",
+    "left_out": "bundled scenarios that do not fit the book, and why",
+    "figures": "the rows of stress.parquet",
+}
+
 MANIFEST_KEYS: dict[str, str] = {
     "schema_version": "version of this page",
     "complete": "true once every file of the run is there",
@@ -178,6 +215,7 @@ MANIFEST_KEYS: dict[str, str] = {
     "digest": "of the losses: sha256 of the sha256s of blocks of 65,536 losses (int64 cents, little-endian, path order)",
     "plan_digest": "sha256 of the plan's arrays",
     "market_digest": "sha256 of the market as canonical JSON",
+    "scenarios": "name and digest of each scenario, in the order applied; market and inputs are those after them",
     "inputs": "by tape: file, sha256 of its bytes (null: not from a file), rows accepted",
     "reconciliation": "rows and cents that came in, were accepted and were rejected",
     "money": "balance, undrawn and commitment of the loans, cents",
@@ -201,6 +239,7 @@ SUMMARY_KEYS: dict[str, str] = {
     "loan_steps_per_second": "loans × months × paths a second",
     "digest": "of the losses",
     "plan_digest": "of the plan",
+    "scenarios": "names, in the order applied",
     "n_loans": "loans",
     "horizon_months": "defaults count in months 1 to this one",
     "balance": "drawn at month 0",
@@ -241,7 +280,7 @@ def arrow_table(file: str, frame: pd.DataFrame) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = FILES[file]
+    schema = (FILES | COMPARISONS)[file]
     missing = [f.name for f in schema.fixed if f.name not in frame.columns]
     if missing:
         raise KeyError(f"{file} lacks {', '.join(missing)}")
@@ -288,6 +327,9 @@ def schema_page() -> str:
         parts.append(_table(file, schema.what, "column", [(f.name, f.kind, f.meaning) for f in schema.fields]))
     parts.append(_table("manifest.json", "What ran, on what, and what came out.", "key", _plain(MANIFEST_KEYS)))
     parts.append(_table("summary.json", "What `run --json` prints. Money in dollars.", "key", _plain(SUMMARY_KEYS)))
+    for file, schema in COMPARISONS.items():
+        parts.append(_table(file, schema.what, "column", [(f.name, f.kind, f.meaning) for f in schema.fields]))
+    parts.append(_table("stress.json", "What `stress --json` prints.", "key", _plain(STRESS_KEYS)))
     parts.append(_INPUTS)
     rows = [(f"{name}", kind, text) for name, kind, text in plan_fields()]
     parts.append(_table("inputs/plan.npz", "The plan: what an engine sees, NumPy arrays.", "array", rows))

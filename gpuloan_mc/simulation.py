@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from .planning import build_plan
 from .result import CENTS, Result
 from .risk import Moments
 from .run_folder import RunFolder
+from .scenario import Scenario, as_scenario, stressed
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
@@ -39,6 +41,7 @@ def simulate(
     chunk: int | None = None,
     out: str | Path | None = None,
     host: bool = True,
+    scenarios: Sequence[Scenario | str | Path] = (),
     progress: Progress | None = None,
 ) -> Result:
     """The loss distribution of a book.
@@ -57,13 +60,14 @@ def simulate(
         chunk: paths at a time; changes memory and speed, never a result.
         out: a new, empty or earlier run's folder to write the run into (docs/schema.md).
         host: whether the manifest of `out` holds facts about this machine.
+        scenarios: stresses applied in order before the run: a `Scenario`, a TOML file or a bundled one's name.
         progress: called with (paths done, paths in all) after each chunk.
 
     Raises:
         UsageError: an argument is out of range, or `out` can't be used.
         EnvironmentProblem: the engine can't run on this machine.
         Interrupted: Ctrl-C; says how far the run has come.
-        InputRejected: the book does not fit the market, or cannot be planned.
+        InputRejected: the book does not fit the market or a scenario, or cannot be planned.
     """
     devices = device_numbers(devices)
     name, reason = choose_engine(engine, devices)
@@ -75,9 +79,12 @@ def simulate(
         workers = whole_number("workers", workers, 1, MAX_WORKERS)
     if market != portfolio.market:
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
+    chain = [as_scenario(s) for s in scenarios]
+    portfolio, market = stressed(portfolio, market, chain)
     with nullcontext() if out is None else RunFolder(out) as folder:
         runner = make_engine(name, workers, devices)
         result = _run(portfolio, market, n_paths, seed, runner, reason, chunk, folder, progress)
+        result = dataclasses.replace(result, scenarios=tuple((s.name, s.digest) for s in chain))
         if folder is not None:
             folder.finish(result, market, host=host)
     return result

@@ -109,6 +109,13 @@ def forward_curve(months: list[int], rates: list[float], n_months: int) -> F64:
     return np.interp(np.arange(n_months + 1), months, rates)
 
 
+def forced_path(months: list[int], values: list[float], hold: bool, n_months: int) -> F64:
+    """Values of months 0 … n_months, linear between the knots; nan where the path forces nothing."""
+    t = np.arange(n_months + 1)
+    free = (t < months[0]) | ((t > months[-1]) & (not hold))
+    return np.asarray(np.where(free, np.nan, np.interp(t, months, values)), dtype=np.float64)
+
+
 def discount_factors(rates: F64) -> F64:
     """Value at month 0 of a dollar in month t: the product of 1/(1 + rate/12) over months 1 … t."""
     return np.concatenate([[1.0], np.cumprod(1 / (1 + rates[1:] * MONTH))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 SHOWN_CHARACTERS = 60
 
 
@@ -25,3 +27,20 @@ def shown(value: object) -> str:
         return printable(shortened(repr(value)))
     except ValueError:  # Python writes no integer of more than 4,300 digits
         return "a number of thousands of digits"
+
+
+def with_error(value: float, error: float | None, *, signed: bool = False) -> str:
+    """A figure and its standard error, both to the error's second digit; dots for an error that is not known (None, NaN).
+
+    A figure without an error, or whose error is 0, is shown to four digits.
+    """
+    if value != value:
+        return "…"
+    sign = "+" if signed else ""
+    known = error is not None and error == error
+    if error is None or not known or error == 0:
+        places = 3 - math.floor(math.log10(abs(value))) if value else 0
+        return f"{value:{sign},.{min(max(places, 0), 12)}f} ± {'0' if known else '…'}"
+    places = min(1 - math.floor(math.log10(error)), 12)
+    digits = f",.{max(places, 0)}f"
+    return f"{round(value, places):{sign}{digits}} ± {round(error, places):{digits}}"

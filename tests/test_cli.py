@@ -222,3 +222,58 @@ def test_an_example_book_runs(tmp_path):
 
 def test_both_books_are_bundled():
     assert bundled_books() == ["neocloud-2024", "vasicek-100"]
+
+
+def test_a_scenario_is_named_wherever_it_was_applied():
+    chain = ["--scenario", "lab_failure", "--scenario", "no_feedback"]
+    found = json.loads(gpuloan_mc("run", "neocloud-2024", "--paths", 20, *chain, "--json").stdout)
+    assert found["scenarios"] == ["lab_failure", "no_feedback"]
+    done = gpuloan_mc("check", "neocloud-2024", "--scenario", "overlong_debt")
+    assert done.stdout.startswith("neocloud-2024 under overlong_debt: the book at month 0")
+
+
+def test_what_only_the_stressed_book_is_warned_of_is_said(tmp_path):
+    (tmp_path / "longer.toml").write_text("[[loans]]\nshift = { term_months = 40 }\n")
+    calm = gpuloan_mc("run", "neocloud-2024", "--paths", 5).stderr
+    done = gpuloan_mc("run", "neocloud-2024", "--paths", 5, "--scenario", tmp_path / "longer.toml")
+    assert "warning, under the scenario: about" in done.stderr
+    assert "under the scenario" not in calm
+
+
+def test_a_stress_prints_two_tables_and_writes_a_folder(tmp_path):
+    arguments = ["stress", "vasicek-100", "--paths", 200, "--engine", "numpy"]
+    done = gpuloan_mc(*arguments, "--out", tmp_path / "S")
+    assert "less the base, paths paired" in done.stdout
+    assert "left out: lab_failure: no obligor 'ai-lab-1' in this book" in done.stdout.replace("\n", " ")
+    assert sorted(p.name for p in (tmp_path / "S").iterdir()) == ["stress.json", "stress.parquet"]
+    again = json.loads(gpuloan_mc(*arguments, "--json").stdout)
+    written = json.loads((tmp_path / "S" / "stress.json").read_text())
+    assert [run["digest"] for run in again["runs"]] == [run["digest"] for run in written["runs"]]
+
+
+def test_sensitivities_print_a_tornado(tmp_path):
+    done = gpuloan_mc("sensitivities", "vasicek-100", "--paths", 100, "--engine", "numpy", "--out", tmp_path / "T",
+                      "--bump", "obligors.pd_scale=x0.5:2", "--bump", "loans.lgd=0.3:0.6")  # fmt: skip
+    assert "obligors.pd_scale" in done.stdout
+    assert (tmp_path / "T" / "sensitivities.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        (["run", "vasicek-100", "--scenario", "lab_failur"], 3, "Did you mean lab_failure?"),
+        (
+            ["check", "vasicek-100", "--scenario", "lab_failure"],
+            3,
+            "lab_failure.toml:force.default[1].obligor: no obligor",
+        ),
+        (["stress", "vasicek-100", "--scenario", "nothing.toml"], 3, "nothing.toml: no such scenario file"),
+        (["stress", "vasicek-100", "--level", "0.5"], 2, "0.5"),
+        (["stress", "vasicek-100", "--out", "."], 2, "is not empty"),
+        (["sensitivities", "vasicek-100", "--bump", "loans.lgd=high"], 2, "is no KEY=LOW:HIGH"),
+        (["sensitivities", "vasicek-100", "--bump", "loans.lgdd=0:1"], 3, "Did you mean lgd"),
+    ],
+)
+def test_bad_scenarios_are_sentences(tmp_path, arguments, code, text):
+    (tmp_path / "mine.txt").write_text("x")
+    assert text in gpuloan_mc(*arguments, code=code, cwd=tmp_path).stderr

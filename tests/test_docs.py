@@ -15,6 +15,7 @@ import gpuloan_mc
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
+SCENARIOS = ROOT / "docs" / "scenarios.md"
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
@@ -72,8 +73,9 @@ def agrees(shown, page):
     return not rest or any(agrees(shown[i:], rest) for i in range(at, len(shown) + 1))
 
 
-def test_the_tutorial_gives_what_it_says(tmp_path):
-    found, shown, compared = blocks(TUTORIAL), "", 0
+@pytest.mark.parametrize("page, least, untold", [(TUTORIAL, 6, 0), (SCENARIOS, 4, 1)], ids=["tutorial", "scenarios"])
+def test_a_page_gives_what_it_says(tmp_path, page, least, untold):
+    found, shown, compared = blocks(page), "", 0
     for kind, argument, text in found:
         if kind == "file":
             (tmp_path / argument).write_text(text)
@@ -83,8 +85,14 @@ def test_the_tutorial_gives_what_it_says(tmp_path):
             assert kind == "output"
             assert agrees(printed(shown), printed(text)), f"the page says\n{text}\nand the program\n{shown}"
             compared += 1
-    assert compared >= 6
-    assert len(found) == TUTORIAL.read_text().count("\n```") // 2, "a block without its comment is not run"
+    assert compared >= least
+    assert len(found) == page.read_text().count("\n```") // 2 - untold, "a block without its comment is not run"
+
+
+def test_the_page_of_scenarios_lists_them_all():
+    text = SCENARIOS.read_text()
+    for name in gpuloan_mc.scenarios():
+        assert f"| `{name}` | {gpuloan_mc.Scenario.read(name).content.about} |" in text
 
 
 def test_three_dots_stand_for_any_lines():

@@ -38,7 +38,7 @@ LAUNCH_FIRST, CADENCE, RAMP_INVERSE, LAUNCH_IMPACT, GAIN_MEAN, GAIN_SD = range(6
 # DeviceBook.of_class (rows, C)
 DEMAND_SENSITIVITY, OVERHANG_SENSITIVITY = range(2)
 # DeviceBook.by_month (rows, T + 1), by_lag (rows, months)
-COST_GROWTH, BASE_RATE = range(2)
+COST_GROWTH, BASE_RATE, FORCED_DEMAND = range(3)
 CONTRACT_ANNUITY, CHIP_DISCOUNT, LENDER_DISCOUNT = range(3)
 # DeviceBook.obligors (rows, P) and obligor_reals
 CLASS, GROUP, PARTY, FIRST_PLAIN, END_PLAIN, RUN = range(6)
@@ -181,7 +181,9 @@ def device_book(plan: Plan) -> DeviceBook:
         cholesky=market.generation_cholesky,
         of_family=_rows(families, f32),
         value_cap=market.value_cap,
-        by_month=_rows([_padded(recovery.cost_growth, n_months), _padded(recovery.base_rate, n_months)], f32),
+        by_month=_rows(
+            [_padded(values, n_months) for values in (recovery.cost_growth, recovery.base_rate, market.forced_demand)], f32
+        ),
         by_lag=_by_lag(plan),
         hazard=hazards.hazard,
         regime_shift=hazards.regime_shift,

@@ -80,7 +80,7 @@ from ..paths.recovery import (
     sale_price,
     share_of_table,
 )
-from ..plan import REPAID_BELOW
+from ..plan import FREE, REPAID_BELOW
 from ..reference.market import MAX_LAUNCHES
 from .numba_cuda_layout import (
     ALLOWED,
@@ -118,6 +118,7 @@ from .numba_cuda_layout import (
     FIRST_REGIME,
     FLAGS,
     FLOATING,
+    FORCED_DEMAND,
     GAIN_MEAN,
     GAIN_SD,
     GENERATION,
@@ -329,6 +330,8 @@ def walk_demand(book: Any, work: Any, here: Any) -> None:
             demand = next_demand(
                 demand, book.regime_means[regime], book.real[DEMAND_PULL], book.real[DEMAND_SHOCK], n, jump
             )
+            if book.by_month[FORCED_DEMAND, t] != FREE:
+                demand = book.by_month[FORCED_DEMAND, t]
             work.regime[s, t], work.by_month[s, DEMAND, t] = regime, demand
             if t <= book.whole[HORIZON]:
                 total = total + n

@@ -23,6 +23,7 @@ from ..paths.market import (
 )
 from ..paths.philox import FACTOR, GENERATION, LAUNCH, MARKET, MIXING, SPOT, chosen, draw, draw_four, event_word, normal
 from ..paths.primitives import fma
+from ..plan import FREE
 from ..reference.market import MAX_LAUNCHES
 from .numba_layout import PATHS_AT_ONCE
 from .numba_memory import compiled_loop
@@ -50,6 +51,8 @@ def draw_demand(market: Any, work: Any, seed: Any, quad: Any, low: int, high: in
             elif u < market.jump_any:
                 jump = at_score(market.jump_table, normal(w[3]))
             demand = next_demand(demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n, jump)
+            if market.forced_demand[t] != FREE:
+                demand = market.forced_demand[t]
             work.regime[q, t], work.demand[q, t] = regime, demand
             if t <= market.horizon:
                 total = total + n

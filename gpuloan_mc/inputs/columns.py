@@ -100,6 +100,14 @@ OBLIGORS = (
     _need("hazard_class", "text", None, None, "a hazard class of market.toml"),
     _c("pd_scale", "number", 1, 0, 1000, "multiplies the class's hazard"),
     _c(
+        "default_month",
+        "months",
+        None,
+        0,
+        600,
+        "month in which the party defaults in every path, whatever is drawn; blank or 0: as drawn",
+    ),
+    _c(
         "loading_demand",
         "number",
         0,

@@ -59,11 +59,15 @@ def read_market(book: str | Path) -> Market:
     try:
         return Market.model_validate(data)
     except ValidationError as error:
-        problems = [p for e in error.errors() for p in _problems(path.name, e)]
-        # rules between tables, which are not judged while a table is wrong in itself
-        told = {p.column for p in problems}
-        problems += [_broken(path.name, b, "") for b in broken_links(data) if b.place not in told]
-        raise InputRejected(problems) from None
+        raise InputRejected(problems_of_market(path.name, data, error)) from None
+
+
+def problems_of_market(file: str, data: dict[str, Any], error: ValidationError) -> list[Problem]:
+    """Every problem of a market's data, given what pydantic has with it."""
+    problems = problems_of_table(file, error, Market)
+    # rules between tables, which are not judged while a table is wrong in itself
+    told = {p.column for p in problems}
+    return problems + [_broken(file, b, "") for b in broken_links(data) if b.place not in told]
 
 
 _RULES = {
@@ -82,14 +86,19 @@ _RULES = {
 }
 
 
-def _problems(file: str, error: ErrorDetails) -> list[Problem]:
+def problems_of_table(file: str, error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Every problem that pydantic has with a file of the model's tables."""
+    return [p for e in error.errors() for p in _problems(file, e, model)]
+
+
+def _problems(file: str, error: ErrorDetails, model: type[BaseModel]) -> list[Problem]:
     """What pydantic says at one place: one problem, or the broken rules of a table."""
     broken = error.get("ctx", {}).get("error")
     if isinstance(broken, BrokenRules):
         return [_broken(file, b, toml_path(error["loc"])) for b in broken.broken]
     if isinstance(broken, BrokenRule):
         return [_broken(file, broken, toml_path(error["loc"]))]
-    return [_problem(file, error)]
+    return [_problem(file, error, model)]
 
 
 def _broken(file: str, broken: BrokenRule, table: str) -> Problem:
@@ -100,10 +109,10 @@ def _broken(file: str, broken: BrokenRule, table: str) -> Problem:
     return Problem(file, message, broken.rule, None, inside or WHOLE)
 
 
-def _problem(file: str, error: ErrorDetails) -> Problem:
+def _problem(file: str, error: ErrorDetails, model: type[BaseModel]) -> Problem:
     place, rule = toml_path(error["loc"]), _RULES.get(error["type"], "wrong-type")
     if rule == "unknown-key":
-        near = suggest(shortened(str(error["loc"][-1])), _fields_at(error["loc"][:-1])).strip()
+        near = suggest(shortened(str(error["loc"][-1])), _fields_at(model, error["loc"][:-1])).strip()
         return Problem(file, sentence(rule, "unknown key", near), rule, None, shortened(place, 200))
     if rule == "missing-key":
         return Problem(file, sentence(rule, "this key is missing and has no default"), rule, None, place)
@@ -120,12 +129,12 @@ def toml_path(loc: tuple[int | str, ...]) -> str:
     return text.removeprefix(".") or WHOLE
 
 
-def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
-    model: Any = Market
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    found: Any = model
     for part in loc:
         if isinstance(part, str):
-            model = _table_in(model.model_fields[part].annotation)
-    return list(model.model_fields)
+            found = _table_in(found.model_fields[part].annotation)
+    return list(found.model_fields)
 
 
 def _table_in(annotation: Any) -> Any:

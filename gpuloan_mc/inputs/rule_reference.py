@@ -43,6 +43,7 @@ _TITLES: dict[Scope, str] = {
     "file": "A tape as a whole",
     "row": "Rows",
     "market": "market.toml",
+    "scenario": "Scenarios",
     "plan": "Found when a run begins",
     "warning": "Warnings, which stop nothing",
 }

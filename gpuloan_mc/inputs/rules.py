@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["book", "file", "row", "market", "plan", "warning"]
+Scope = Literal["book", "file", "row", "market", "scenario", "plan", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,22 @@ _TABLE = [
         ("standstill", "market.toml", "launches move on: cadence and lag are not both 0", "give one of them"),
     ),
     *_rules(
+        "scenario",
+        ("no-scenario", "--scenario", "a scenario is a TOML file, or the name of a bundled one", "check the name"),
+        ("no-target", "scenarios", "what a scenario changes or forces is in the book or its market",
+         "correct the name, or copy the scenario and name something of this book"),
+        ("no-row", "scenarios", "some row fits a filter", "correct its value"),
+        ("not-to-scale", "scenarios", "numbers are scaled and shifted, text is set; a column is set to its own kind",
+         "use set, or a value of the other kind"),
+    ),
+    *_rules(
         "plan",
         ("id-hash", "loans, deployments, obligors", "ids of a kind differ in their 64-bit hashes", "rename one of them"),
         ("balance-growth", "loans",
          "interest that joins the balance before the first chip serves keeps it below a multiple of the commitment",
          "check rate and in_service_month"),
+        ("default-months", "obligors", "hazard classes and distinct default_months keep to a cap",
+         "let parties default in the same months"),
         ("chips-worth", "deployments", "what all chips cost when new keeps to a cap", "check units"),
     ),
     *_rules(

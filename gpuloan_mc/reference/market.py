@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import MarketPlan
+from ..plan import FREE, MarketPlan
 from .arithmetic import F32, I32, I64, at_score, clip, exp, f32, flush, fma
 from .philox import U64, Purpose, event_word, normal, word, words
 
@@ -37,6 +37,8 @@ def demand_path(plan: MarketPlan, seed: int, paths: U64, n_months: int | None = 
         n = normal(w[1])
         move = fma(plan.demand_pull, plan.regime_means[regimes[t]] - demand[t - 1], demand[t - 1])
         demand[t] = flush(fma(plan.demand_shock, n, move) + jump(plan, event_word(w[2]), normal(w[3])))
+        if plan.forced_demand[t] != FREE:
+            demand[t] = plan.forced_demand[t]
         if t <= plan.horizon:
             total = total + n
     return DemandPath(regimes, demand, total * plan.factor_scale)

@@ -11,6 +11,7 @@
 namespace gpuloan {
 
 constexpr i32 MAX_LAUNCHES = 32;
+constexpr float FREE = 1 << 20;  // the month's demand is not forced
 
 // (2.2) J of a month's third and fourth word.
 GPULOAN_DEVICE float jump(const Market& market, Words w) {
@@ -39,6 +40,7 @@ GPULOAN_DEVICE void draw_demand(const Plan& plan, const Run& run, i64 row) {
         const float n = normal(w.w1);
         demand = next_demand(demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n,
                              jump(market, w));
+        if (market.forced_demand[t] != FREE) demand = market.forced_demand[t];
         run.regime[t * run.n_paths + row] = regime;
         run.demand[t * run.n_paths + row] = demand;
         if (t <= plan.size.horizon) total = total + n;

@@ -35,7 +35,7 @@ struct Market {
     float utilisation_level, utilisation_slope, utilisation_low, utilisation_high;
     const float *hourly_cost;
     const i32 *vintage_generation;
-    const float *value_cap, *scrap_value, *annuity;
+    const float *value_cap, *scrap_value, *annuity, *forced_demand;
 };
 
 // Hazard classes (3.1) and the tables of (3.3)-(3.6).
