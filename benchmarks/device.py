@@ -39,6 +39,7 @@ TOTAL = 465.0  # seconds; eight minutes with the start of Python
 LIMITS = {"tests": 130, "equality": 110, "memory": 60, "sanitizer": 80, "start": 60, "cases": 240}
 GPU_ENGINES = ("cuda", "numba-cuda")
 REPEATS = 3
+MANY = 200_000  # paths of the bundled book: more than fit the least memory that is tried
 PACKAGES = (*measure.PACKAGES, "cupy-cuda13x", "cupy-cuda12x", "cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
             "numba-cuda-mlir", "numba-cuda")  # fmt: skip
 SEAM = "GPULOAN_MC_BENCHMARK_SEAM"  # tests: a file whose install() puts a fake device in the place of CuPy's
@@ -293,7 +294,7 @@ def memory(clock: Clock, options: argparse.Namespace) -> Report:
     needed(("cuda",))
     found: Report = {}
     for name, limit in (("free", None), ("64 MiB", 64 * 2**20), ("1 MiB", 2**20)):
-        found[name] = child("limited", {"limit": limit, "paths": 200_000}, clock.limit("memory", 0.5))
+        found[name] = child("limited", {"limit": limit, "paths": min(options.paths or MANY, MANY)}, clock.limit("memory", 0.5))
     digests = {f["digest"] for f in found.values() if "digest" in f}
     same = len(digests) == 1 and "digest" in found["64 MiB"]
     told = "has no room" in found["1 MiB"].get("refused", "")
@@ -325,7 +326,7 @@ def start(clock: Clock, options: argparse.Namespace) -> Report:
     """The first run with an empty cache of compiled kernels, and that of the next process."""
     needed(("cuda",))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = {"engine": "cuda", "cache": folder, "paths": 100_000}
+        arguments = {"engine": "cuda", "cache": folder, "paths": min(options.paths or MANY, MANY)}
         cold = child("first_run", arguments, clock.limit("start", 0.7))
         warm = child("first_run", arguments, clock.limit("start", 0.3))
     return {"cold": cold, "warm": warm}
@@ -455,7 +456,7 @@ def _affordable(runner: Any, plan: Any, paths: int, repeats: int, seconds: float
 def _issue_limit(device: Any) -> float | None:
     """Lane-slots a second that the device can issue at the clock it is said to reach."""
     try:
-        return float(device.n_multiprocessors * 128 * float(about_device()["clocks.max.sm"]) * 1e6)
+        return float(device.size.multiprocessors * 128 * float(about_device()["clocks.max.sm"]) * 1e6)
     except (KeyError, ValueError):
         return None
 
@@ -470,10 +471,10 @@ class EventClock:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._device, name)
 
-    def launch(self, launch: Any, struct: bytes) -> None:
+    def launch(self, launch: Any, *structs: bytes) -> None:
         """Start a kernel between two marks."""
         begin = self._device.mark()
-        self._device.launch(launch, struct)
+        self._device.launch(launch, *structs)
         self._spans.append((begin, self._device.mark()))
 
     def restart(self) -> None:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from .prices import PricePoint, Prices
     from .result import Result
 
+    _ListOfNumbers = click.ParamType[tuple[int, ...]]
+else:
+    _ListOfNumbers = click.ParamType  # older versions of click have no type argument
+
 SEED = click.IntRange(0, 2**64 - 1)
 ENGINE = click.Choice(["auto", "cuda", "numba-cuda", "numba", "numpy"])
 DEBUG = "GPULOAN_MC_DEBUG"
 
 
-class Devices(click.ParamType[tuple[int, ...]]):
+class Devices(_ListOfNumbers):
     """Numbers of devices, separated by commas."""
 
     name = "devices"
@@ -273,13 +277,33 @@ def schema(out: str | None) -> None:
 
 
 @cli.command()
-def warmup() -> None:
-    """Compile the engine numba now, so that the first run need not; later runs load it from its cache."""
+@click.option("--engine", type=click.Choice(["numba", "cuda"]), default="numba", show_default=True)
+@click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda.  [default: 0]")
+def warmup(engine: str, devices: tuple[int, ...] | None) -> None:
+    """Compile an engine now, so that the first run need not; later runs load it from its cache."""
+    if engine == "cuda":
+        _warm_cuda(devices)
+        return
     from .engines.numba_cpu import warm_up
 
     done, folder = warm_up()
     how = "loaded from" if done.was_cached else "compiled into"
     click.echo(f"engine numba: {how} {folder or 'memory: no folder can be written'} in {done.seconds:.1f} s")
+
+
+def _warm_cuda(devices: tuple[int, ...] | None) -> None:
+    from .arguments import device_numbers
+    from .engines import cuda_setup
+    from .engines.cuda_sources import cubin
+
+    numbers, machine = device_numbers(devices), cuda_setup.look()
+    problem = cuda_setup.problem(machine, numbers)
+    if problem is not None:
+        raise problem
+    for target in cuda_setup.targets(machine, numbers):
+        done = cubin(target)
+        how = "is there" if done.was_cached else "compiled"
+        click.echo(f"engine cuda: {done.path} {how} after {done.seconds:.1f} s")
 
 
 @cli.command()

@@ -79,9 +79,13 @@ def _compiler_line(machine: cuda_setup.Machine) -> str:
 
 
 def gpu_findings(engine: str = "auto") -> list[str]:
-    """What keeps the GPU from being used, where the user asked for one: by name, or by installing CuPy."""
+    """What keeps the GPU from being used, where the user asked for one: by name, or by installing CuPy.
+
+    Whoever hides every GPU ($CUDA_VISIBLE_DEVICES) does not ask for one.
+    """
     if engine == "auto":
-        engine = "cuda" if cuda_setup.look().cupy else "numba"
+        machine = cuda_setup.look()
+        engine = "cuda" if machine.cupy and not cuda_setup.is_hidden(machine) else "numba"
     problem = gpu_problem(engine)
     return [] if problem is None else [str(problem)]
 

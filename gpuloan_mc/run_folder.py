@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .engines.choice import ON_GPU
 from .errors import UsageError
 from .files import empty_folder, toml_text, write_whole
 from .inputs.columns import TAPES
@@ -35,6 +36,7 @@ MANIFEST = "manifest.json"
 PATHS = "paths.parquet"
 RNG_SCHEME = "philox4x32-10/1"
 _PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
+_GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cuda-bindings", "nvidia-cuda-nvrtc", "numba-cuda-mlir", "numba-cuda")
 _ROWS_AT_ONCE = 262_144
 
 
@@ -150,11 +152,20 @@ class RunFolder:
             "reconciliation": _reconciliation(result.portfolio),
             "money": cents | {"commitment": sum(cents.values())},
             "timings": dict(result.timings),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "packages": _packages(result.engine),
             "python": platform.python_version(),
             "host": _host() if host else None,
             "files": {name: _facts(self.path / name) for name in _names(self.path)},
         }
+
+
+def _packages(engine: str) -> dict[str, str]:
+    """Versions of the packages that a run rests on; those of GPUs where it ran on one."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    for name in _GPU_PACKAGES if engine in ON_GPU else ():
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _inputs(portfolio: Portfolio) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..errors import EnvironmentProblem, UsageError
 from . import cuda_setup
 from .base import Engine
+from .cuda_sources import WAY_OUT
 
 ENGINES = ("auto", "cuda", "numba-cuda", "numba", "numpy")
 ON_GPU = ("cuda", "numba-cuda")
@@ -32,8 +33,10 @@ def consider_engine(
     """As `choose_engine`, with what keeps the engine from running here instead of an exception."""
     if engine not in ENGINES:
         raise UsageError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
-    if devices is not None and engine not in ("auto", "cuda"):
-        raise UsageError(f"devices are for the engine cuda, and the engine is {engine!r}; leave one of them away")
+    if devices is not None and engine not in ("auto", *ON_GPU):
+        raise UsageError(f"devices are for GPU engines, and the engine is {engine!r}; leave one of them away")
+    if engine == "numba-cuda" and devices is not None and len(devices) > 1:
+        raise UsageError("the engine numba-cuda uses one device; name one, or use engine cuda")
     if engine == "auto":
         return _auto(devices)
     return engine, "asked for", gpu_problem(engine, devices)
@@ -44,8 +47,7 @@ def gpu_problem(engine: str, devices: Sequence[int] | None = None) -> Environmen
     if engine == "cuda":
         return cuda_setup.problem(cuda_setup.look(), devices)
     if engine == "numba-cuda":
-        found = _numba_cuda_finding(cuda_setup.look())
-        return None if found is None else EnvironmentProblem(f"engine numba-cuda: {found}")
+        return _numba_cuda_problem(cuda_setup.look(), devices)
     return None
 
 
@@ -62,14 +64,24 @@ def _auto(devices: Sequence[int] | None) -> tuple[str, str, EnvironmentProblem |
     assert found is not None
     if machine.driver is None or not machine.driver.devices:
         return "numba", f"auto: numba; {found.what}", None
-    if _numba_cuda_finding(machine) is None:
+    if _numba_cuda_problem(machine) is None:
         return "numba-cuda", f"auto: numba-cuda; engine cuda: {found}", None
     return "numba", f"auto: numba; a GPU is here, but {found}", None
 
 
-def _numba_cuda_finding(machine: cuda_setup.Machine) -> str | None:
-    """What keeps the engine numba-cuda from running."""
-    return "not in this version"
+def _numba_cuda_problem(
+    machine: cuda_setup.Machine, devices: Sequence[int] | None = None
+) -> EnvironmentProblem | None:
+    """What keeps the engine numba-cuda from running; its simulator needs no device."""
+    from .cuda_target import choose_package, is_simulated
+
+    simulated = is_simulated()
+    try:
+        choose_package(simulated=simulated)
+    except EnvironmentProblem as problem:
+        return problem
+    found = None if simulated else cuda_setup.device_finding(machine, devices)
+    return None if found is None else EnvironmentProblem(f"engine numba-cuda: {found} {WAY_OUT}")
 
 
 def default_paths(name: str) -> int:
@@ -95,6 +107,10 @@ def make_engine(name: str, workers: int | None = None, devices: Sequence[int] | 
         from .cupy_raw import CupyRaw
 
         return CupyRaw((0,) if devices is None else tuple(devices))
+    if name == "numba-cuda":
+        from .numba_cuda import NumbaCuda
+
+        return NumbaCuda(0 if devices is None else devices[0])
     from .numpy_reference import NumpyReference
 
     return NumpyReference()

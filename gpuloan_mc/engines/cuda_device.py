@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EnvironmentProblem
+from . import cuda_mapping
 from .cuda_setup import while_running
 from .cuda_sources import Nvrtc, architecture, cubin, nvrtc
 
@@ -29,26 +30,12 @@ class Buffer(Protocol):
         """Where it lies on the device."""
 
 
-class Launch(Protocol):
-    """A kernel's launch, as engines/cuda_mapping.py makes them."""
-
-    @property
-    def kernel(self) -> str: ...
-    @property
-    def grid(self) -> tuple[int, ...]: ...
-    @property
-    def block(self) -> tuple[int, ...]: ...
-    @property
-    def shared_bytes(self) -> int: ...
-
-
 class Device(Protocol):
     """What the engine asks of a device. Calls on one device come from one thread at a time."""
 
     number: int
     name: str
-    n_multiprocessors: int
-    shared_bytes_a_block: int
+    size: cuda_mapping.Device
 
     def free_bytes(self) -> int:
         """Memory that can be had."""
@@ -59,11 +46,11 @@ class Device(Protocol):
     def upload(self, array: NDArray[Any]) -> Buffer:
         """A copy of an array on the device."""
 
-    def zeros(self, array: NDArray[Any]) -> Buffer:
-        """Zeros of the array's size."""
+    def allocate(self, buffer: cuda_mapping.Buffer) -> Buffer:
+        """Memory of the buffer's size, zeros where it asks for them."""
 
-    def launch(self, launch: Launch, struct: bytes) -> None:
-        """Start a kernel whose one argument is the struct, by value."""
+    def launch(self, launch: cuda_mapping.Launch, *structs: bytes) -> None:
+        """Start a kernel whose arguments are the structs, by value."""
 
     def download(self, buffer: Buffer, into: NDArray[Any]) -> None:
         """Copy a buffer into an array of its size, when the launches so far are done."""
@@ -105,8 +92,12 @@ class CupyDevice:
             facts = self._cupy.cuda.runtime.getDeviceProperties(number)
             self._cupy.cuda.runtime.memGetInfo()  # a context: a device that is held by another fails here
         self.name = facts["name"].decode(errors="replace")
-        self.n_multiprocessors = int(facts["multiProcessorCount"])
-        self.shared_bytes_a_block = int(facts["sharedMemPerBlockOptin"])
+        self.size = cuda_mapping.Device(
+            multiprocessors=int(facts["multiProcessorCount"]),
+            shared_bytes_a_block=int(facts["sharedMemPerBlockOptin"]),
+            shared_bytes_a_multiprocessor=int(facts["sharedMemPerMultiprocessor"]),
+            threads_a_multiprocessor=int(facts["maxThreadsPerMultiProcessor"]),
+        )
         self._capability = int(facts["major"]), int(facts["minor"])
         self._compiler = compiler
         self._module: Any = None
@@ -139,20 +130,21 @@ class CupyDevice:
         with self._errors():
             return CupyBuffer(self._cupy.asarray(np.ascontiguousarray(array)))
 
-    def zeros(self, array: NDArray[Any]) -> CupyBuffer:
-        """Zeros of the array's size."""
+    def allocate(self, buffer: cuda_mapping.Buffer) -> CupyBuffer:
+        """Memory of the buffer's size, zeros where it asks for them."""
         with self._errors():
-            return CupyBuffer(self._cupy.zeros(array.shape, array.dtype))
+            make = self._cupy.zeros if buffer.is_zeroed else self._cupy.empty
+            return CupyBuffer(make(buffer.shape, buffer.dtype))
 
-    def launch(self, launch: Launch, struct: bytes) -> None:
-        """Start a kernel whose one argument is the struct, by value."""
+    def launch(self, launch: cuda_mapping.Launch, *structs: bytes) -> None:
+        """Start a kernel whose arguments are the structs, by value."""
         with self._errors():
             kernel = self._module.get_function(launch.kernel)
             if launch.shared_bytes > _STATIC_SHARED:
                 kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
             # CuPy passes a NumPy array of one element by value
-            argument = np.frombuffer(struct, dtype=np.dtype((np.void, len(struct))))
-            kernel(tuple(launch.grid), tuple(launch.block), (argument,), shared_mem=launch.shared_bytes)
+            arguments = tuple(np.frombuffer(s, dtype=np.dtype((np.void, len(s)))) for s in structs)
+            kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared_bytes)
 
     def download(self, buffer: Any, into: NDArray[Any]) -> None:
         """Copy a buffer into an array of its size, when the launches so far are done."""

@@ -15,7 +15,7 @@ from typing import Protocol
 from ..errors import EnvironmentProblem
 from . import cuda_driver
 from .cuda_driver import NO_DEVICE, PROHIBITED, Driver
-from .cuda_sources import WAY_OUT, architecture, dotted, nvrtc
+from .cuda_sources import OLDEST, WAY_OUT, architecture, dotted, nvrtc
 
 CUPY_PACKAGES = ("cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy", "cupy-rocm-7-0")
 _OF_CUDA = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
@@ -80,11 +80,19 @@ class Finding:
 
 def finding(machine: Machine, devices: Sequence[int] | None = None) -> Finding | None:
     """The first thing that keeps the engine from running on the devices (None: device 0)."""
-    wanted = (0,) if devices is None else tuple(devices)
-    checks: tuple[Callable[[Machine], Finding | None], ...] = (
-        _no_driver, _does_not_start, _hidden, _no_device, partial(_device_missing, wanted=wanted),
-        _several_cupys, _no_cupy, _no_compiler, _old_driver, partial(_device_unfit, wanted=wanted),
-    )  # fmt: skip
+    found = device_finding(machine, devices)
+    checks = (_several_cupys, _no_cupy, _no_compiler, _old_driver, partial(_unknown, wanted=devices or (0,)))
+    return found or _first(machine, checks)
+
+
+def device_finding(machine: Machine, devices: Sequence[int] | None = None) -> Finding | None:
+    """The first thing that keeps any engine from using the devices, whatever packages are here."""
+    wanted = devices or (0,)
+    there, allowed = partial(_device_missing, wanted=wanted), partial(_prohibited, wanted=wanted)
+    return _first(machine, (_no_driver, _does_not_start, _hidden, _no_device, there, allowed))
+
+
+def _first(machine: Machine, checks: Sequence[Callable[[Machine], Finding | None]]) -> Finding | None:
     return next((found for check in checks if (found := check(machine)) is not None), None)
 
 
@@ -92,6 +100,13 @@ def problem(machine: Machine, devices: Sequence[int] | None = None) -> Environme
     """The finding as the error of a run that asked for the engine."""
     found = finding(machine, devices)
     return None if found is None else EnvironmentProblem(f"engine cuda: {found} {WAY_OUT}")
+
+
+def targets(machine: Machine, devices: Sequence[int] | None = None) -> list[str]:
+    """The architectures of the devices, as in sm_90, each once; the machine has no finding."""
+    known = machine.compiler().architectures
+    found = (architecture(_driver(machine).devices[i].capability, known) for i in devices or (0,))
+    return list(dict.fromkeys(target for target in found if target is not None))
 
 
 def device_names(machine: Machine, devices: Sequence[int] | None = None) -> str:
@@ -117,11 +132,17 @@ def _does_not_start(machine: Machine) -> Finding | None:
     return Finding(f"{what} (cuInit returned {status})", way_out)
 
 
+def is_hidden(machine: Machine) -> bool:
+    """Whether the environment hides every GPU."""
+    driver = machine.driver
+    return driver is not None and not driver.devices and driver.visible is not None
+
+
 def _hidden(machine: Machine) -> Finding | None:
-    driver = _driver(machine)
-    if driver.devices or driver.visible is None:
+    if not is_hidden(machine):
         return None
-    return Finding(f"$CUDA_VISIBLE_DEVICES is {driver.visible!r}, which hides every GPU", "Unset it: unset CUDA_VISIBLE_DEVICES")
+    what = f"$CUDA_VISIBLE_DEVICES is {_driver(machine).visible!r}, which hides every GPU"
+    return Finding(what, "Unset it: unset CUDA_VISIBLE_DEVICES")
 
 
 def _no_device(machine: Machine) -> Finding | None:
@@ -139,36 +160,33 @@ def _device_missing(machine: Machine, wanted: Sequence[int]) -> Finding | None:
     return Finding(f"there is no device {missing[0]}; this process sees {here}", "Name others with --devices")
 
 
-def _device_unfit(machine: Machine, wanted: Sequence[int]) -> Finding | None:
-    compiler = machine.compiler()
+def _prohibited(machine: Machine, wanted: Sequence[int]) -> Finding | None:
     for number in wanted:
         device = _driver(machine).devices[number]
-        found = _mode(number, device) or _architecture(number, device, compiler)
-        if found is not None:
-            return found
+        if device.mode == PROHIBITED:
+            return Finding(
+                f"device {number}, {device.name}, is in compute mode 'prohibited'",
+                "Name another with --devices, or ask whoever runs the machine to allow it: nvidia-smi -c DEFAULT",
+            )
     return None
 
 
-def _mode(number: int, device: cuda_driver.DeviceFacts) -> Finding | None:
-    if device.mode != PROHIBITED:
-        return None
-    return Finding(
-        f"device {number}, {device.name}, is in compute mode 'prohibited'",
-        "Name another with --devices, or ask whoever runs the machine to allow it: nvidia-smi -c DEFAULT",
-    )
-
-
-def _architecture(number: int, device: cuda_driver.DeviceFacts, compiler: Compiler) -> Finding | None:
-    if architecture(device.capability, compiler.architectures) is not None:
-        return None
+def _unknown(machine: Machine, wanted: Sequence[int]) -> Finding | None:
+    """A device whose code NVRTC can't make."""
+    compiler = machine.compiler()
     known = sorted(compiler.architectures)
-    what = f"device {number}, {device.name}, has compute capability {dotted(device.capability)}"
-    if device.capability < (7, 5):
-        return Finding(f"{what}; the kernels need 7.5 (Turing) or later", "Name another device with --devices")
-    return Finding(
-        f"{what}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
-        f"Update it with: pip install --upgrade {_extra(compiler.version[0])}",
-    )
+    for number in wanted:
+        device = _driver(machine).devices[number]
+        if architecture(device.capability, compiler.architectures) is not None:
+            continue
+        what = f"device {number}, {device.name}, has compute capability {dotted(device.capability)}"
+        if device.capability < OLDEST:
+            return Finding(f"{what}; the kernels need 7.5 (Turing) or later", "Name another device with --devices")
+        return Finding(
+            f"{what}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
+            f"Update it with: pip install --upgrade {_extra(compiler.version[0])}",
+        )
+    return None
 
 
 def _driver(machine: Machine) -> Driver:

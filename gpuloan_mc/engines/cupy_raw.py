@@ -5,22 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from ..errors import EnvironmentProblem
 from ..plan import Plan
-from . import cuda_device
+from . import cuda_device, cuda_mapping
 from .base import Footprint, PathTable, joined, table_bytes
 from .cuda_device import Device, OutOfDeviceMemory
-from .cuda_layout import lay_out
-from .cuda_mapping import launches, outputs, table
+from .cuda_layout import Layout, lay_out
+from .cuda_mapping import buffers, launches, run_struct, table
 from .cuda_sources import WAY_OUT
 
 FLOOR = 1024  # paths at once below which halving stops
 _FIRST_CHUNK = 16_384  # paths a device: enough to fill one, few enough for the first look at its pace
 _LONGEST_CHUNK = 1_048_576  # paths a device
+PLANNED_ON = cuda_mapping.Device(132, 227 * 1024, 228 * 1024)  # an H200, where there is no device to ask
 _SHARE = 0.8  # of the free memory; the rest is the driver's, CuPy's and other processes'
 
 
@@ -60,7 +60,7 @@ class CupyRaw:
     def footprint(self, plan: Plan, chunk: int) -> Footprint:
         """The plan and the results of a chunk's share on each device; the same results here."""
         self.prepare(plan)
-        return planned(plan, chunk, len(self._cards))
+        return planned(plan, chunk, len(self._cards), self._devices[0].size)
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for.
@@ -83,17 +83,18 @@ def longest_chunk(n_devices: int) -> int:
     return _LONGEST_CHUNK * n_devices
 
 
-def planned(plan: Plan, chunk: int, n_devices: int) -> Footprint:
-    """Memory of a chunk: the plan and the results of its share on each device, the results here. No device is asked."""
+def planned(plan: Plan, chunk: int, n_devices: int, size: cuda_mapping.Device = PLANNED_ON) -> Footprint:
+    """Memory of a chunk: the plan and what its share of paths needs on each device, the results here. No device is asked."""
     layout = lay_out(plan)
     fixed = sum(array.nbytes for array in layout.arrays.values())
     shares = (end - start for start, end in _ranges(0, chunk, n_devices))
-    return Footprint(fixed + 2 * table_bytes(plan, chunk), tuple(fixed + _bytes(layout, n) for n in shares))
+    on_devices = tuple(fixed + _bytes(layout, n, size) for n in shares)
+    return Footprint(fixed + 2 * table_bytes(plan, chunk), on_devices)
 
 
-def _bytes(layout: Any, n_paths: int, prices: bool = False) -> int:
-    """Bytes of the results of so many paths on a device."""
-    return sum(array.nbytes for array in outputs(layout, n_paths, prices).values())
+def _bytes(layout: Layout, n_paths: int, size: cuda_mapping.Device, prices: bool = False) -> int:
+    """Device memory of so many paths, beside the plan."""
+    return sum(buffer.n_bytes for buffer in buffers(layout, n_paths, size, prices=prices).values())
 
 
 def _ranges(first_path: int, n_paths: int, parts: int) -> list[tuple[int, int]]:
@@ -109,7 +110,7 @@ def _ranges(first_path: int, n_paths: int, parts: int) -> list[tuple[int, int]]:
 class _Card:
     """A plan on a device, and how many paths it has room for."""
 
-    def __init__(self, device: Device, plan: Plan, layout: Any) -> None:
+    def __init__(self, device: Device, plan: Plan, layout: Layout) -> None:
         self._device, self._plan, self._layout = device, plan, layout
         device.load()
         self._plan_bytes = sum(array.nbytes for array in layout.arrays.values())
@@ -117,6 +118,7 @@ class _Card:
             self._buffers = {name: device.upload(array) for name, array in layout.arrays.items()}
         except OutOfDeviceMemory as error:
             raise self._too_small("the plan", self._plan_bytes) from error
+        self._struct = layout.struct({name: buffer.address for name, buffer in self._buffers.items()})
         self.most_paths = self._fitting()
 
     def run(self, seed: int, first_path: int, n_paths: int, prices: bool) -> PathTable:
@@ -129,29 +131,32 @@ class _Card:
                 tables.append(self._piece(seed, first, piece, prices))
             except OutOfDeviceMemory as error:
                 if piece <= FLOOR:
-                    raise self._too_small(f"{piece:,} paths", _bytes(self._layout, piece, prices)) from error
+                    raise self._too_small(f"{piece:,} paths", _bytes(self._layout, piece, self._device.size, prices)) from error
                 self.most_paths = max(FLOOR, piece // 2 // 4 * 4)
                 continue
             first += piece
         return joined(tables)
 
     def _piece(self, seed: int, first_path: int, n_paths: int, prices: bool) -> PathTable:
-        results = outputs(self._layout, n_paths, prices)
-        buffers = {name: self._device.zeros(array) for name, array in results.items()}
-        places = {name: buffer.address for name, buffer in (self._buffers | buffers).items()}
-        for launch in launches(self._layout, n_paths, self._device):
-            self._device.launch(launch, self._layout.struct(places, seed, first_path, n_paths))
-        for name, buffer in buffers.items():
-            self._device.download(buffer, results[name])
+        wanted = buffers(self._layout, n_paths, self._device.size, prices=prices)
+        memory = {name: self._device.allocate(buffer) for name, buffer in wanted.items()}
+        places = {name: held.address for name, held in memory.items()}
+        run = run_struct(self._layout, seed, first_path, n_paths, places, prices=prices)
+        for launch in launches(self._layout, n_paths, self._device.size, prices=prices):
+            self._device.launch(launch, self._struct, run)
+        results = {name: np.empty(b.shape, b.dtype) for name, b in wanted.items() if b.is_output}
+        for name, array in results.items():
+            self._device.download(memory[name], array)
         self._device.synchronize()
-        return table(self._plan, first_path, results)
+        return table(self._plan, first_path, results, prices=prices)
 
     def _fitting(self) -> int:
         """Paths at once that the free memory holds, prices not counted: few chunks have them, and they halve."""
-        fixed = _bytes(self._layout, 0)
-        each = max(_bytes(self._layout, FLOOR) - fixed, FLOOR) / FLOOR
-        room = int((_SHARE * self._device.free_bytes() - fixed) / each) // 4 * 4
-        return max(FLOOR, min(_LONGEST_CHUNK, room))
+        size = self._device.size
+        few, more = (_bytes(self._layout, n, size) for n in (_FIRST_CHUNK, 2 * _FIRST_CHUNK))
+        each = max((more - few) / _FIRST_CHUNK, 1.0)
+        room = _FIRST_CHUNK + (_SHARE * self._device.free_bytes() - few) / each
+        return max(FLOOR, min(_LONGEST_CHUNK, int(room) // 4 * 4))
 
     def _too_small(self, what: str, needed: int) -> EnvironmentProblem:
         free = self._device.free_bytes()

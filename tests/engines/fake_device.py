@@ -1,26 +1,23 @@
 """A device without a GPU: memory of a stated size, and kernels that are functions of the host.
 
-`ReferenceKernels` puts the reference engine in the place of layout, mapping and kernels, so that all of the engine's own
-work can be tested anywhere: ranges, pieces, memory, messages.
+`ReferenceKernels` puts the reference engine in the place of the kernels, so that everything around them can be tested
+anywhere: layout, structs, ranges, pieces, memory, messages. The kernels' own tests are in tests/kernels/.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import time
-from dataclasses import dataclass, fields
-from types import SimpleNamespace
 
 import numpy as np
 
-from gpuloan_mc.engines.base import PathTable
 from gpuloan_mc.engines.cuda_device import OutOfDeviceMemory
+from gpuloan_mc.engines.cuda_layout import lay_out
+from gpuloan_mc.engines.cuda_mapping import Device, buffers, run_type
 from gpuloan_mc.engines.numpy_reference import NumpyReference
-from gpuloan_mc.totals import Totals
+from gpuloan_mc.paths import tally
 
-_COLUMNS = ("loss", "discounted_loss", "defaulted_balance", "largest_loss", "defaults")
-_CAUSES = ("loan_cause_defaults", "loan_cause_loss")
+SIZE = Device(multiprocessors=4, shared_bytes_a_block=227 * 1024, shared_bytes_a_multiprocessor=228 * 1024)
+COLUMNS = ("loss", "discounted_loss", "defaulted_balance", "largest_loss", "defaults")
 
 
 class FakeBuffer:
@@ -36,13 +33,12 @@ class FakeBuffer:
 
 
 class FakeDevice:
-    """A device with `n_bytes` of memory whose launches call `kernel(device, launch, struct)`."""
+    """A device with `n_bytes` of memory whose launches call `kernel(device, launch, plan, run)`."""
 
     def __init__(self, number=0, n_bytes=2**30, kernel=None):
         self.number, self.n_bytes, self.kernel = number, n_bytes, kernel
-        self.name, self.n_multiprocessors, self.shared_bytes_a_block = "Fake 9000", 4, 227 * 1024
+        self.name, self.size = "Fake 9000", SIZE
         self.used, self.most_used, self.memory, self.launches, self.loaded = 0, 0, {}, [], 0
-        self._addresses = itertools.count(4096, 4096)
 
     def free_bytes(self):
         return self.n_bytes - self.used
@@ -50,24 +46,31 @@ class FakeDevice:
     def load(self):
         self.loaded += 1
 
-    def _buffer(self, array):
-        if array.nbytes > self.free_bytes():
-            raise OutOfDeviceMemory(f"{array.nbytes} bytes of {self.free_bytes()}")
-        buffer = FakeBuffer(self, array, next(self._addresses))
+    def _buffer(self, shape, dtype, fill):
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        if n_bytes > self.free_bytes():
+            raise OutOfDeviceMemory(f"{n_bytes} bytes of {self.free_bytes()}")
+        raw = np.full(n_bytes + 64, fill, np.uint8)
+        start = -raw.ctypes.data % 64  # as device memory begins
+        array = raw[start : start + n_bytes].view(dtype).reshape(shape)
+        buffer = FakeBuffer(self, array, raw.ctypes.data + start)
         self.memory[buffer.address] = array
         self.most_used = max(self.most_used, self.used)
         return buffer
 
     def upload(self, array):
-        return self._buffer(np.array(array))
+        buffer = self._buffer(array.shape, array.dtype, 0)
+        buffer.array[...] = array
+        return buffer
 
-    def zeros(self, array):
-        return self._buffer(np.zeros(array.shape, array.dtype))
+    def allocate(self, buffer):
+        # nobody may count on memory that nobody has set
+        return self._buffer(buffer.shape, buffer.dtype, 0 if buffer.is_zeroed else 0x55)
 
-    def launch(self, launch, struct):
-        assert isinstance(struct, bytes)
+    def launch(self, launch, *structs):
+        assert all(isinstance(struct, bytes) for struct in structs)
         self.launches.append(launch)
-        self.kernel(self, launch, struct)
+        self.kernel(self, launch, *structs)
 
     def download(self, buffer, into):
         into[...] = buffer.array
@@ -82,66 +85,61 @@ class FakeDevice:
         return end - start
 
 
-@dataclass
+def emulated_kernels(library):
+    """The kernels of simulate.cu as g++ compiles them; `library`: of tests/kernels/emulated.py."""
+
+    def kernel(device, launch, plan, run):
+        width = (launch.grid[0], launch.grid[1], launch.block[0], launch.shared_bytes)
+        assert library().launch(launch.kernel.encode(), *width, plan, run, 0) == 0, launch.kernel
+
+    return kernel
+
+
 class ReferenceKernels:
-    """Layout, mapping and kernel of a plan by the reference engine."""
+    """Kernels of a plan by the reference engine: the last one of a run writes all outputs."""
 
-    plan: object
-    extra_bytes: int = 0  # of the plan on the device
+    def __init__(self, plan):
+        self.plan = plan
+        layout = lay_out(plan)
+        self.plan_bytes = len(layout.struct({}))
+        self.run_type = run_type(list(buffers(layout, 1, SIZE)))
 
-    def lay_out(self, plan):
-        assert plan is self.plan
-        return SimpleNamespace(arrays={"plan": np.zeros(self.extra_bytes, np.uint8)}, struct=self.struct)
-
-    @staticmethod
-    def struct(places, seed, first_path, n_paths):
-        return json.dumps([places, seed, first_path, n_paths]).encode()
-
-    @staticmethod
-    def launches(layout, n_paths, device):
-        return [SimpleNamespace(kernel="paths", grid=(n_paths,), block=(128,), shared_bytes=0)]
-
-    def outputs(self, layout, n_paths, prices):
-        sample = flat(empty(self.plan))
-        columns = {name: np.zeros(n_paths, sample[name].dtype) for name in _COLUMNS}
-        totals = {name: np.zeros_like(array) for name, array in sample.items() if name not in columns}
-        if prices:
-            market = self.plan.market
-            shape = (n_paths, int(market.horizon) + 1, 2, len(market.demand_beta))
-            totals["prices"] = np.zeros(shape, np.float32)
-        return columns | totals
-
-    def kernel(self, device, launch, struct):
-        places, seed, first_path, n_paths = json.loads(struct)
-        assert launch.grid == (n_paths,)
-        table = NumpyReference().run(self.plan, seed, first_path, n_paths, prices="prices" in places)
-        for name, array in flat(table).items():
-            device.memory[places[name]][...] = array
-
-    @staticmethod
-    def table(plan, first_path, results):
-        totals = {
-            part: Totals(**{f.name: results[f"{part}.{f.name}"] for f in fields(Totals)}) for part in ("by_loan", "by_group")
-        }
-        rest = {name: results[name] for name in (*_COLUMNS, *_CAUSES)}
-        return PathTable(first_path=first_path, **rest, **totals, prices=results.get("prices"))
-
-    def install(self, monkeypatch):
-        """Put them in the place of the engine's own."""
-        from gpuloan_mc.engines import cupy_raw
-
-        for name in ("lay_out", "launches", "outputs", "table"):
-            monkeypatch.setattr(cupy_raw, name, getattr(self, name))
+    def __call__(self, device, launch, plan, run):
+        assert len(plan) == self.plan_bytes
+        if launch.kernel != "close_paths":
+            return
+        asked = np.frombuffer(run, self.run_type)[0]
+        paths = (int(asked["seed"]), int(asked["first_path"]), int(asked["n_paths"]))
+        table = NumpyReference().run(self.plan, *paths, prices=bool(asked["prices"]))
+        found = {name: getattr(table, name) for name in COLUMNS}
+        found["by_loan"] = loan_rows(table)
+        found["by_group"] = group_rows(table.by_group)
+        if table.prices is not None:
+            found["prices"] = table.prices
+        for name, array in found.items():
+            device.memory[int(asked[name])][...] = array
 
 
-def empty(plan):
-    return NumpyReference().run(plan, 0, 0, 1)
+def group_rows(totals):
+    """Rows of sums as paths/tally.py has them."""
+    rows = np.zeros((len(totals.defaults), tally.GROUP_COLUMNS), np.int64)
+    rows[:, tally.D], rows[:, tally.D_SQUARED] = totals.defaults, totals.defaults_squared
+    for place, digits in ((tally.E, totals.ead), (tally.L, totals.loss)):
+        rows[:, place : place + 2] = digits[:2].T
+    for place, digits in (
+        (tally.E_SQUARED, totals.ead_squared), (tally.E_L, totals.ead_loss), (tally.L_SQUARED, totals.loss_squared),
+    ):  # fmt: skip
+        rows[:, place : place + 2] = digits[:2].T
+        rows[:, tally.HIGH + place : tally.HIGH + place + 2] = digits[2:].T
+    return rows
 
 
-def flat(table):
-    """The arrays of a table by name."""
-    found = {name: getattr(table, name) for name in (*_COLUMNS, *_CAUSES)}
-    for part in ("by_loan", "by_group"):
-        totals = getattr(table, part)
-        found |= {f"{part}.{f.name}": getattr(totals, f.name) for f in fields(Totals)}
-    return found if table.prices is None else found | {"prices": table.prices}
+def loan_rows(table):
+    """Rows of loans: defaults and loss by cause in the place of their sums."""
+    rows = np.zeros((len(table.by_loan.defaults), tally.LOAN_COLUMNS), np.int64)
+    rows[:, : tally.BY_CAUSE] = group_rows(table.by_loan)[:, : tally.BY_CAUSE]
+    high = slice(tally.HIGH + tally.E_SQUARED, tally.HIGH + tally.L_SQUARED + 2)
+    rows[:, high] = group_rows(table.by_loan)[:, high]
+    by_cause = np.stack([table.loan_cause_defaults, *table.loan_cause_loss[:2]], axis=-1)
+    rows[:, tally.CAUSE_COLUMNS] = by_cause.reshape(len(rows), -1)
+    return rows

@@ -10,7 +10,7 @@ import pytest
 
 from gpuloan_mc import cli, doctor
 from gpuloan_mc.arguments import device_numbers
-from gpuloan_mc.engines import choice, cuda_driver, cuda_setup, cuda_sources
+from gpuloan_mc.engines import choice, cuda_driver, cuda_setup, cuda_sources, cuda_target
 from gpuloan_mc.engines.cuda_driver import DeviceFacts, Driver
 from gpuloan_mc.errors import EnvironmentProblem, UsageError
 from gpuloan_mc.portfolio import Portfolio
@@ -227,14 +227,14 @@ def test_auto_prefers_cuda_and_says_on_what(here):
 def test_auto_says_why_it_is_not_cuda(here, monkeypatch):
     here(Machine(None, ()))
     assert choice.choose_engine("auto") == ("numba", "auto: numba; no CUDA driver was found")
-    monkeypatch.setattr(choice, "_numba_cuda_finding", lambda machine: "numba-cuda is not installed")
+    monkeypatch.setattr(choice, "_numba_cuda_problem", lambda machine: EnvironmentProblem("engine numba-cuda: missing"))
     here(replace(GOOD, cupy=()))
     name, reason = choice.choose_engine("auto")
     assert name == "numba"
     assert reason == (
         "auto: numba; a GPU is here, but CuPy is not installed. Install it with: pip install 'gpuloan-mc[cuda13]'."
     )
-    monkeypatch.setattr(choice, "_numba_cuda_finding", lambda machine: None)
+    monkeypatch.setattr(choice, "_numba_cuda_problem", lambda machine: None)
     name, reason = choice.choose_engine("auto")
     assert name == "numba-cuda"
     assert reason.startswith("auto: numba-cuda; engine cuda: CuPy is not installed")
@@ -254,7 +254,7 @@ def test_an_engine_that_is_named_is_never_replaced(here):
         with pytest.raises(EnvironmentProblem, match="no CUDA driver was found"):
             choice.choose_engine(engine, devices)
     with pytest.raises(EnvironmentProblem, match="engine numba-cuda"):
-        choice.choose_engine("numba-cuda")
+        choice.choose_engine("numba-cuda")  # package or driver: whichever is missing
 
 
 @pytest.mark.parametrize("devices", [[], "0", [0, 0], [-1], [1.5], [True], 0])
@@ -263,9 +263,25 @@ def test_devices_are_different_numbers(devices):
         device_numbers(devices)
 
 
-def test_devices_are_for_cuda():
-    with pytest.raises(UsageError, match="devices are for the engine cuda"):
+def test_numba_cuda_needs_a_package_and_a_device(here, monkeypatch):
+    def none(**_):
+        raise EnvironmentProblem("engine numba-cuda: neither is installed")
+
+    here(GOOD)
+    monkeypatch.setattr(cuda_target, "choose_package", none)
+    assert "neither is installed" in str(choice.gpu_problem("numba-cuda"))
+    monkeypatch.setattr(cuda_target, "choose_package", lambda **_: "numba-cuda-mlir")
+    assert choice.gpu_problem("numba-cuda") is None
+    assert "compute mode 'prohibited'" in str(cuda_setup.device_finding(device(mode=cuda_driver.PROHIBITED)))
+    here(Machine(None, ()))
+    assert str(choice.gpu_problem("numba-cuda")).startswith("engine numba-cuda: no CUDA driver was found")
+
+
+def test_devices_are_for_gpus():
+    with pytest.raises(UsageError, match="devices are for GPU engines"):
         choice.choose_engine("numba", [0])
+    with pytest.raises(UsageError, match="uses one device"):
+        choice.choose_engine("numba-cuda", [0, 1])
     with pytest.raises(UsageError, match="on a GPU; leave workers away"):
         choice.make_engine("cuda", 2)
 
@@ -296,6 +312,8 @@ def test_whoever_asked_for_a_gpu_hears_what_is_missing(here, monkeypatch, capsys
     here(Machine(None, CUPY))  # who installs CuPy asks for a GPU
     assert command(monkeypatch, "doctor") == 4
     assert command(monkeypatch, "doctor", "--engine", "numba") == 0
+    here(driver(status=100, devices=(), visible=""))  # who hides every GPU does not
+    assert command(monkeypatch, "doctor") == 0
 
 
 def test_doctor_shows_driver_devices_and_compiler(here, monkeypatch):
@@ -314,3 +332,19 @@ def test_run_with_an_engine_that_cannot_run_exits_4(here, monkeypatch, capsys):
     assert "no CUDA driver was found" in capsys.readouterr().err
     assert command(monkeypatch, "run", "vasicek-100", "--devices", "0,x") == 2
     assert command(monkeypatch, "run", "vasicek-100", "--engine", "numba", "--devices", "0") == 2
+
+
+def test_warmup_compiles_for_each_architecture(here, monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def cubin(target):
+        asked.append(target)
+        return cuda_sources.Cubin(tmp_path / target, 1.5, False)
+
+    monkeypatch.setattr(cuda_sources, "cubin", cubin)
+    here(driver(devices=(H200, H200, DeviceFacts("NVIDIA L4", (8, 9), 2**34))))
+    assert command(monkeypatch, "warmup", "--engine", "cuda", "--devices", "0,1,2") == 0
+    assert asked == ["sm_90", "sm_89"]
+    assert "compiled after 1.5 s" in capsys.readouterr().out
+    here(Machine(None, ()))
+    assert command(monkeypatch, "warmup", "--engine", "cuda") == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import sys
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,25 +14,26 @@ import pytest
 
 from gpuloan_mc.engines import cuda_device, cuda_setup, cupy_raw
 from gpuloan_mc.engines.base import joined
+from gpuloan_mc.engines.cuda_layout import lay_out
 from gpuloan_mc.engines.cupy_raw import FLOOR, CupyRaw
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem
 from gpuloan_mc.forecast import forecast
 from gpuloan_mc.planning import build_plan
+from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.simulation import simulate
 from gpuloan_mc.totals import Totals
 
 
-def sibling(name):
-    """A module of this folder."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+def load(file):
+    """A module of the tests."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-fake = sibling("fake_device")
+fake = load(Path(__file__).parent / "fake_device.py")
 
 
 def same(one, other):
@@ -44,6 +45,14 @@ def same(one, other):
             assert np.array_equal(a, b), field.name
 
 
+def two_gpus():
+    """A machine with two GPUs."""
+    facts = cuda_setup.cuda_driver.DeviceFacts("Fake 9000", (9, 0), 2**30)
+    driver = cuda_setup.cuda_driver.Driver((13, 0), 0, (facts, facts))
+    compiler = SimpleNamespace(version=(13, 5), architectures=(75, 90))
+    return SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler)
+
+
 @pytest.fixture
 def plan(busy_book):
     world, portfolio = busy_book()
@@ -51,13 +60,12 @@ def plan(busy_book):
 
 
 @pytest.fixture
-def engine(plan, monkeypatch):
+def engine(plan):
     """A function that makes the engine on devices of some bytes each."""
 
-    def make(*n_bytes, extra_bytes=0):
-        kernels = fake.ReferenceKernels(plan, extra_bytes)
-        kernels.install(monkeypatch)
-        devices = [fake.FakeDevice(i, n, kernels.kernel) for i, n in enumerate(n_bytes)]
+    def make(*n_bytes):
+        kernels = fake.ReferenceKernels(plan)
+        devices = [fake.FakeDevice(i, n, kernels) for i, n in enumerate(n_bytes)]
         made = CupyRaw(range(len(devices)), connect=lambda number: devices[number])
         made.devices = devices
         return made
@@ -75,13 +83,14 @@ def test_paths_over_devices_give_the_same_integers(engine, plan, n_devices, pric
 
 
 def test_the_plan_is_copied_once_and_results_are_given_back(engine, plan):
-    cuda = engine(2**30, extra_bytes=1000)
+    cuda = engine(2**30)
     cuda.run(plan, 1, 0, 8)
     cuda.run(plan, 1, 8, 8)
     (device,) = cuda.devices
     assert device.loaded == 1
-    assert device.used == 1000
-    assert len(device.launches) == 2
+    assert device.used == plan_bytes(plan) > 0
+    names = [launch.kernel for launch in device.launches]
+    assert names[: len(names) // 2] == names[len(names) // 2 :]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -96,34 +105,44 @@ def test_ranges_cover_all_paths_in_order(parts):
         assert len(ranges) <= parts
 
 
+def needed(plan, n_paths):
+    """Bytes of so many paths beside the plan."""
+    return cupy_raw.planned(plan, n_paths, 1, fake.SIZE).devices[0] - plan_bytes(plan)
+
+
+def plan_bytes(plan):
+    return sum(array.nbytes for array in lay_out(plan).arrays.values())
+
+
 def test_a_chunk_is_what_fits_and_halves_where_it_does_not(engine, plan):
-    cuda = engine(400_000)
+    cuda = engine(plan_bytes(plan) + 2 * needed(plan, 2048))
     most = cuda.longest_chunk(plan)
     assert most % 4 == 0
-    assert FLOOR < most < 2**20
+    assert 2048 < most < 4096
     device = cuda.devices[0]
-    device.n_bytes = 200_000  # another program takes half
-    n = most + 100
-    table = cuda.run(plan, 5, 0, n)
-    same(table, NumpyReference().run(plan, 5, 0, n))
-    assert cuda.longest_chunk(plan) < most
-    assert device.most_used <= 400_000
+    device.n_bytes = plan_bytes(plan) + needed(plan, most * 2 // 3)  # another program takes more than half
+    same(cuda.run(plan, 5, 0, most + 1), NumpyReference().run(plan, 5, 0, most + 1))
+    assert cuda.longest_chunk(plan) == most // 2 // 4 * 4
+    assert len(device.launches) % 3 == 0
+    assert device.most_used <= device.n_bytes
 
 
 def test_no_room_for_a_few_paths_says_what_is_needed_and_free(engine, plan):
     cuda = engine(2**30)
     cuda.prepare(plan)
-    cuda.devices[0].n_bytes = 30_000
+    cuda.devices[0].n_bytes = plan_bytes(plan) + needed(plan, FLOOR) - 1
     with pytest.raises(EnvironmentProblem) as refused:
         cuda.run(plan, 5, 0, 5000)
-    text = str(refused.value)
-    for part in ("device 0 (Fake 9000) has no room for 1,024 paths", "1 MiB needed, 1 MiB free", "nvidia-smi", "--devices"):
-        assert part in text
+    assert cuda.longest_chunk(plan) == FLOOR
+    mib = -(-needed(plan, FLOOR) // 2**20)
+    room = f"device 0 (Fake 9000) has no room for 1,024 paths: {mib} MiB needed, {mib} MiB free"
+    for part in (room, "nvidia-smi", "--devices"):
+        assert part in str(refused.value)
 
 
 def test_no_room_for_the_plan_says_what_is_needed_and_free(engine, plan):
-    with pytest.raises(EnvironmentProblem, match="has no room for the plan: 10 MiB needed, 4 MiB free"):
-        engine(2**22, extra_bytes=10 * 2**20).prepare(plan)
+    with pytest.raises(EnvironmentProblem, match="has no room for the plan: 1 MiB needed, 1 MiB free"):
+        engine(plan_bytes(plan) - 1).prepare(plan)
 
 
 def test_a_failing_device_stops_the_run(engine, plan):
@@ -144,33 +163,47 @@ def test_tables_of_neighbours_are_one(plan):
     same(joined(parts), reference.run(plan, 5, 3, 37, prices=True))
 
 
+# --- the kernels themselves, on the host ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    """simulate.cu built by g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    return fake.emulated_kernels(load(Path(__file__).parents[1] / "kernels" / "emulated.py").library)
+
+
+@pytest.mark.parametrize("book", ["vasicek-100", "neocloud-2024"])
+def test_the_kernels_through_the_whole_engine(emulated, monkeypatch, book):
+    monkeypatch.setattr(cuda_setup, "look", two_gpus)
+    monkeypatch.setattr(cuda_device, "connect", lambda number: fake.FakeDevice(number, 2**30, emulated))
+    portfolio = Portfolio.read(book)
+    reference = simulate(portfolio, portfolio.market, n_paths=300, seed=9, engine="numba")
+    for devices, chunk in ((None, None), ([1, 0], 77)):
+        found = simulate(
+            portfolio, portfolio.market, n_paths=300, seed=9, engine="cuda", devices=devices, chunk=chunk
+        )
+        assert (found.engine, found.digest) == ("cuda", reference.digest)
+        assert np.array_equal(found.prices, reference.prices)
+        same(found.by_loan, reference.by_loan)
+        same(found.by_group, reference.by_group)
+
+
 # --- from the outside -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def gpu_machine(monkeypatch, plan):
     """This machine with two fake GPUs, and the engine's kernels by the reference."""
-    facts = cuda_setup.cuda_driver.DeviceFacts("Fake 9000", (9, 0), 2**30)
-    driver = cuda_setup.cuda_driver.Driver((13, 0), 0, (facts, facts))
-    compiler = SimpleNamespace(version=(13, 5), architectures=(75, 90))
-    machine = SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler)
-    monkeypatch.setattr(cuda_setup, "look", lambda: machine)
+    monkeypatch.setattr(cuda_setup, "look", two_gpus)
     made = []
 
     def connect(number):
-        made.append(fake.FakeDevice(number, 2**26, lambda *a: kernels[0].kernel(*a)))
+        made.append(fake.FakeDevice(number, 2**30, fake.ReferenceKernels(plan)))
         return made[-1]
 
-    kernels = []
-
-    def lay_out(plan):
-        kernels[:] = [fake.ReferenceKernels(plan)]
-        kernels[0].install(monkeypatch)
-        monkeypatch.setattr(cupy_raw, "lay_out", lay_out)
-        return kernels[0].lay_out(plan)
-
     monkeypatch.setattr(cuda_device, "connect", connect)
-    monkeypatch.setattr(cupy_raw, "lay_out", lay_out)
     return made
 
 
