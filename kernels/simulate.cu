@@ -9,10 +9,17 @@
 #define GPULOAN_ARGUMENTS const __grid_constant__ gpuloan::Plan plan, const __grid_constant__ gpuloan::Run run
 #endif
 
+// Blocks that a multiprocessor is to hold. Where its shared memory has room for four, a fifth would only cost registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define BLOCKS_OF_128 4
+#else
+#define BLOCKS_OF_128 5
+#endif
+
 using namespace gpuloan;
 
 // A thread a path: what no feedback reaches.
-extern "C" __global__ void __launch_bounds__(128) draw_ahead(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, 8) draw_ahead(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     const i64 row = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (row >= run.n_paths) return;
@@ -45,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) simulate_small_16(GPULOAN_A
 }
 
 // A block a path.
-extern "C" __global__ void __launch_bounds__(128, 5) simulate_block_128(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(128, BLOCKS_OF_128) simulate_block_128(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<128>, true>(plan, run, shared);
 }
