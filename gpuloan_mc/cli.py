@@ -318,7 +318,7 @@ def stress(
         _print_stress(book, found, float(level))
 
 
-class _Bump(click.ParamType):
+class _Bump(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """KEY=LOW:HIGH, with × or x before the ends for factors."""
 
     name = "bump"
@@ -571,7 +571,9 @@ def _stress_cells(found: Stress, scenario: str, level: float, value: str, error:
 
     cells = []
     for _, figure, unit in _STRESS_COLUMNS:
-        row = found.figure(figure, level if figure in ("value_at_risk", "expected_shortfall") else None).loc[scenario]
+        row: Any = found.figure(figure, level if figure in ("value_at_risk", "expected_shortfall") else None).loc[
+            scenario
+        ]
         cells.append(with_error(float(row[value]) * unit, float(row[error]) * unit, signed=value == "difference"))
     return cells
 

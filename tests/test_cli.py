@@ -229,7 +229,7 @@ def test_a_scenario_is_named_wherever_it_was_applied():
     found = json.loads(gpuloan_mc("run", "neocloud-2024", "--paths", 20, *chain, "--json").stdout)
     assert found["scenarios"] == ["lab_failure", "no_feedback"]
     done = gpuloan_mc("check", "neocloud-2024", "--scenario", "overlong_debt")
-    assert done.stdout.startswith("neocloud-2024 under overlong_debt: the book at month 0")
+    assert done.stdout.startswith("neocloud-2024 under overlong_debt: the book")
 
 
 def test_what_only_the_stressed_book_is_warned_of_is_said(tmp_path):

@@ -56,7 +56,8 @@ def test_errors_are_the_spread_over_seeds(together):
             )
         )
     ratio = np.array(told).mean(axis=0) / np.array(found).std(axis=0, ddof=1)
-    assert ratio == pytest.approx(1, abs=0.15)  # 300 seeds know a spread to 4 %, and a quantile's error is rough
+    assert ratio[[0, 2]] == pytest.approx(1, abs=0.12)  # 300 seeds know a spread to 4 %
+    assert 0.85 < ratio[1] < 1.25  # an interval's bounds are order statistics: a bit wide, never much too narrow
 
 
 def test_no_difference_has_no_error():
@@ -178,7 +179,7 @@ def test_what_hurts_more_costs_more_within_the_error(busy_book, chosen):
     found = stress(portfolio, world, chosen, n_paths=1500, seed=9)
     for figure, level in (("expected_loss", None), ("expected_shortfall", 0.95)):
         moved = found.figure(figure, level)
-        assert (moved["difference"] > -3 * moved["difference_se"].fillna(0)).all()
+        assert (moved["difference"] >= -3 * moved["difference_se"]).all()
         assert moved["difference"].iloc[2] > moved["difference"].iloc[1] > 0 or figure == "expected_shortfall"
     assert found.figure("expected_loss")["difference"].is_monotonic_increasing
 
