@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .prices import Prices as Prices
     from .prices import simulate_prices as simulate_prices
     from .result import Result as Result
+    from .saved_run import SavedRun as SavedRun
     from .simulation import simulate as simulate
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "Portfolio": "portfolio",
     "Prices": "prices",
     "Result": "result",
+    "SavedRun": "saved_run",
     "simulate": "simulation",
     "simulate_prices": "prices",
 }

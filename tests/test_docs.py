@@ -15,6 +15,7 @@ import gpuloan_mc
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
+DECISIONS = ROOT / "docs" / "decisions-with-gpuloan.md"
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
@@ -72,8 +73,9 @@ def agrees(shown, page):
     return not rest or any(agrees(shown[i:], rest) for i in range(at, len(shown) + 1))
 
 
-def test_the_tutorial_gives_what_it_says(tmp_path):
-    found, shown, compared = blocks(TUTORIAL), "", 0
+@pytest.mark.parametrize("page", [TUTORIAL, DECISIONS], ids=lambda p: p.name)
+def test_a_page_of_commands_gives_what_it_says(page, tmp_path):
+    found, shown, compared = blocks(page), "", 0
     for kind, argument, text in found:
         if kind == "file":
             (tmp_path / argument).write_text(text)
@@ -84,7 +86,7 @@ def test_the_tutorial_gives_what_it_says(tmp_path):
             assert agrees(printed(shown), printed(text)), f"the page says\n{text}\nand the program\n{shown}"
             compared += 1
     assert compared >= 6
-    assert len(found) == TUTORIAL.read_text().count("\n```") // 2, "a block without its comment is not run"
+    assert len(found) == page.read_text().count("\n```") // 2, "a block without its comment is not run"
 
 
 def test_three_dots_stand_for_any_lines():

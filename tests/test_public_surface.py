@@ -6,7 +6,8 @@ from pathlib import Path
 import gpuloan_mc
 
 PUBLIC = [
-    "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "simulate", "simulate_prices", "__version__",
+    "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "SavedRun", "simulate", "simulate_prices",
+    "__version__",
 ]  # fmt: skip
 
 
