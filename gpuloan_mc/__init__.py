@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .prices import Prices as Prices
     from .prices import simulate_prices as simulate_prices
     from .result import Result as Result
+    from .saved_run import SavedRun as SavedRun
     from .scenario import Scenario as Scenario
     from .scenario import scenarios as scenarios
     from .sensitivity import Sensitivities as Sensitivities
@@ -29,6 +30,7 @@ _HOMES = {
     "Portfolio": "portfolio",
     "Prices": "prices",
     "Result": "result",
+    "SavedRun": "saved_run",
     "Scenario": "scenario",
     "Sensitivities": "sensitivity",
     "Stress": "comparison",

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from . import __version__
+from .cli_questions import COMMANDS
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
+from .terminal import count as _count
+from .terminal import plus_minus as _plus_minus
+from .terminal import show as _show
+from .terminal import table as _table
 
 if TYPE_CHECKING:
     from .comparison import Stress
@@ -96,6 +101,10 @@ def cli() -> None:
     BOOK is a folder with loans, obligors, deployments and market.toml, or the name of a bundled book:
     neocloud-2024, vasicek-100.
     """
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -482,27 +491,6 @@ def _progress(hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table
-
-
-def _show(*items: Any) -> None:
-    from rich.console import Console
-
-    # names come from the book: brackets and colons in them are text, not markup
-    console = Console(width=None if sys.stdout.isatty() else 100, markup=False, emoji=False)
-    with console.capture() as shown:
-        for item in items:
-            console.print(item, highlight=False)
-    encoding = sys.stdout.encoding or "utf-8"  # a terminal of another alphabet gets question marks, not an error
-    click.echo(shown.get().encode(encoding, errors="replace").decode(encoding), nl=False)
-
-
 def _print_result(book: str, result: Result) -> None:
     share = 100 / result.commitment_usd
 
@@ -598,15 +586,6 @@ def _print_tornado(book: str, found: Sensitivities, level: float) -> None:
         table.add_row(row["parameter"], row["low"], low, row["high"], high)
     lines = [f"left out: {name}: {why}" for name, why in found.left_out]
     _show(table, *lines, *_thin(found.stress, level))
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _plus_minus(error: float | None, style: str = ",.0f") -> str:
-    """An error, or dots where the paths are too few for one (None or NaN)."""
-    return "± …" if error is None or error != error else f"± {error:{style}}"
 
 
 def _print_prices(simulated: Prices) -> None:

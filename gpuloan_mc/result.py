@@ -10,11 +10,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import __version__, frames, risk
-from .errors import UsageError
 from .plan import CAUSES, Plan
+from .questions import Questions
 from .reference.arithmetic import F32, I32, I64
 from .risk import LEVELS, Moments, RiskFigures
 from .totals import Totals, whole
@@ -22,7 +21,6 @@ from .totals import Totals, whole
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .engines.base import LoanTable
     from .ledger import Ledger
     from .portfolio import Portfolio
 
@@ -30,7 +28,7 @@ CENTS = 100.0
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Questions):
     """The loss distribution of a book, with every path's integers. Arrays are in cents; properties in dollars.
 
     losses, discounted_losses, defaults: (n_paths,). The other columns of a path are in `paths.parquet` of a run folder.
@@ -90,21 +88,6 @@ class Result:
         )
 
     @property
-    def n_paths(self) -> int:
-        """Number of paths."""
-        return len(self.losses)
-
-    @property
-    def n_loans(self) -> int:
-        """Number of loans."""
-        return self.plan.n_loans
-
-    @property
-    def horizon_months(self) -> int:
-        """Defaults count in months 1 to this one."""
-        return int(self.plan.market.horizon)
-
-    @property
     def seconds(self) -> float:
         """The engine's own time: no imports, planning, compiling or files."""
         return self.timings["paths"]
@@ -128,11 +111,6 @@ class Result:
     def balance_usd(self) -> float:
         """Drawn balance at month 0."""
         return self.portfolio.balance_usd
-
-    @property
-    def commitment_usd(self) -> float:
-        """Drawn and undrawn at month 0."""
-        return self.portfolio.commitment_usd
 
     def group_losses(self, kind: str) -> tuple[Moments, ...]:
         """Moments of the loss of a path in each group of a kind of `plan.groups`, cents."""
@@ -172,16 +150,6 @@ class Result:
     def loss_distribution(self) -> pd.DataFrame:
         """Quantiles with their intervals, and the shortfall beyond each (docs/schema.md, loss_distribution.parquet)."""
         return frames.loss_distribution(self)
-
-    def replay(self, paths: list[int] | NDArray[np.int64]) -> LoanTable:
-        """Paths in full, from their numbers, on the reference engine.
-
-        Raises:
-            UsageError: a number is not that of a path of this run.
-        """
-        from .engines.numpy_reference import NumpyReference
-
-        return NumpyReference().replay(self.plan, self.seed, _path_numbers(paths, self.n_paths))
 
     @cached_property
     def figures(self) -> RiskFigures:
@@ -353,16 +321,6 @@ class Result:
     def to_json(self) -> str:
         """`to_json_dict` as text."""
         return json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
-
-
-def _path_numbers(paths: list[int] | NDArray[np.int64], n_paths: int) -> NDArray[np.int64]:
-    numbers = np.asarray(paths)
-    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
-        raise UsageError("paths to replay must be a list of whole numbers, at least one")
-    wrong = [str(p) for p in numbers if not 0 <= p < n_paths]
-    if wrong:
-        raise UsageError(f"no path {', '.join(wrong[:5])} in this run; its paths are 0 to {n_paths - 1}")
-    return numbers.astype(np.int64)
 
 
 def _finite(value: Any) -> Any:

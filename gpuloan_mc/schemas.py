@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-Kind = Literal["int64", "int32", "float64", "string", "decimal"]
+Kind = Literal["int64", "int32", "float64", "string", "decimal", "bool_"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,166 @@ COMPARISONS: dict[str, FileSchema] = {
     ),
 }
 
+_PATH = _f("path", "int64", "its number in the run")
+_TRANCHE = (
+    _f("attachment_usd", "float64", "where the layer begins"),
+    _f("detachment_usd", "float64", "where it ends; missing: nowhere"),
+)
+
+ANSWERS: dict[str, FileSchema] = {
+    "replay_loans.parquet": FileSchema(
+        "A row a default of the paths replayed, by path, then loan; a path's losses add up to its integer in the run.",
+        (
+            _PATH,
+            _f("loan_id", "string", "the tape's"),
+            _f("borrower_id", "string", "the tape's"),
+            _f("month", "int64", "of default"),
+            _f("cause", "string", "parent, maturity, tenant, payment or covenant"),
+            _f("ead_cents", "int64", "exposure at default"),
+            _f(
+                "mode",
+                "string",
+                "how it was recovered: fixed or drawn LGD; sale; step-in: at least one contract was kept and nothing came "
+                "from a sale; step-in and sale",
+            ),
+            _f("sale_month", "int64", "when chips were sold; missing for a plain loan"),
+            _f("proceeds_cents", "int64", "of the sale, as of its month"),
+            _f("loss_cents", "int64", "dated the month of default"),
+        ),
+    ),
+    "replay_parties.parquet": FileSchema(
+        "A row a borrower or tenant that defaults, by path, then month.",
+        (_PATH, _f("obligor_id", "string", "the tape's"), _f("month", "int64", "of default")),
+    ),
+    "replay_market.parquet": FileSchema(
+        "A row a path and month, from month 0 to the last possible sale.",
+        (
+            _PATH,
+            _f("month", "int64", "from the start date"),
+            _f("regime", "string", "of the market"),
+            _f("demand", "float64", "M, a logarithm"),
+            _f("contract_<gpu>", "float64", "one-year contract price of a chip's hour, dollars"),
+            _f("spot_<gpu>", "float64", "spot price of a chip's hour, dollars"),
+            _f("overhang_<gpu>", "float64", "V: chips handed back, of the generation's depth"),
+            _f("released_<gpu>", "int64", "the book's chips that came back or were sold in the month"),
+            _f("utilisation", "float64", "share of hours that chips without a contract are let; only with chips"),
+        ),
+    ),
+    "replay_chip_values.parquet": FileSchema(
+        "A row a path, month and vintage of the book's chips.",
+        (
+            _PATH,
+            _f("month", "int64", "from the start date"),
+            _f("gpu", "string", "generation"),
+            _f("in_service_month", "int64", "of the vintage"),
+            _f("value_usd", "float64", "of a chip"),
+        ),
+    ),
+    "replay_launches.parquet": FileSchema(
+        "A row a launch before the market's last month.",
+        (
+            _PATH,
+            _f("family", "string", "launches or rival launches"),
+            _f("launch", "int64", "number within the family, from 0"),
+            _f("month", "float64", "of the launch; not above 0: before the start"),
+        ),
+    ),
+    "contributions.parquet": FileSchema(
+        "A row an item, the largest first. The contributions to a figure add up to the portfolio's; so do, in whole cents, "
+        "the three sums of losses that they are made of.",
+        (
+            _f("by", "string", "kind of item"),
+            _f("item", "string", "loan, borrower, tenant, generation, cause, year or value of a segment column"),
+            _f("expected_shortfall_usd", "float64", "contribution to the expected shortfall: mean loss over the tail"),
+            _f("expected_shortfall_se_usd", "float64", "its standard error; missing where one path makes the tail"),
+            _f("share", "float64", "of the portfolio's expected shortfall; missing where that is 0"),
+            _f("value_at_risk_usd", "float64", "contribution to the value at risk, from the paths in its 95 % interval"),
+            _f("value_at_risk_se_usd", "float64", "its standard error"),
+            _f("tail_ead_usd", "float64", "mean exposure at default over the tail"),
+            _f("losses_beyond_cents", "decimal", "Σ loss over the paths that lose more than the value at risk"),
+            _f("losses_tied_cents", "decimal", "Σ loss over the paths that lose just the value at risk"),
+            _f("losses_window_cents", "decimal", "Σ loss over the paths in the value at risk's 95 % interval"),
+        ),
+    ),
+    "tail_paths.parquet": FileSchema(
+        "The average path of the tail beside the average path: a row a quantity and month.",
+        (
+            _f("quantity", "string", "such as contract H100, regime glut, loans in default (by the month)"),
+            _f("month", "int64", "from the start date"),
+            _f("tail_mean", "float64", "mean over paths that lose at least the value at risk"),
+            _f("tail_se", "float64", "its standard error"),
+            _f("mean", "float64", "mean over the run's first paths"),
+            _f("se", "float64", "its standard error"),
+            _f("tail_paths", "int64", "paths behind `tail_mean`"),
+            _f("paths", "int64", "paths behind `mean`"),
+        ),
+    ),
+    "tranches.parquet": FileSchema(
+        "A row a layer of the loss, from the bottom up.",
+        (
+            *_TRANCHE,
+            _f("attachment_share", "float64", "of the book's commitment"),
+            _f("detachment_share", "float64", "of the book's commitment"),
+            _f("loss_cents", "decimal", "Σ loss over paths"),
+            _f("expected_loss_usd", "float64", "mean loss of a path"),
+            _f("expected_loss_se_usd", "float64", "its standard error"),
+            _f("expected_loss_share", "float64", "of the layer's thickness"),
+            _f("expected_loss_share_se", "float64", "its standard error"),
+            _f("probability_of_loss", "float64", "share of the paths that reach the layer"),
+            _f("probability_of_loss_low", "float64", "lower bound of its 95 % interval (Wilson)"),
+            _f("probability_of_loss_high", "float64", "upper bound"),
+            _f("probability_of_wipe_out", "float64", "share of the paths that lose all of it"),
+            _f("probability_of_wipe_out_low", "float64", "lower bound of its 95 % interval (Wilson)"),
+            _f("probability_of_wipe_out_high", "float64", "upper bound"),
+            _f("level", "float64", "of the expected shortfall"),
+            _f("expected_shortfall_usd", "float64", "mean of the layer's worst 1 - level"),
+            _f("expected_shortfall_se_usd", "float64", "its standard error"),
+            _f("tail_paths", "int64", "paths that the shortfall averages"),
+            _f("paths_with_loss", "int64", "paths that reach the layer; below 50, distrust its figures"),
+        ),
+    ),
+    "tranche_years.parquet": FileSchema(
+        "A row a layer and year of default; the years add up to the layer's loss.",
+        (
+            *_TRANCHE,
+            _f("year", "int64", "after the start date, from 1"),
+            _f("loss_cents", "decimal", "Σ over paths of what the layer loses in the year"),
+            _f("expected_loss_usd", "float64", "mean of a path"),
+            _f("expected_loss_se_usd", "float64", "its standard error"),
+        ),
+    ),
+    "rating_stress.parquet": FileSchema(
+        "A row a confidence level. Rates are shares of the book's commitment, the recovery rate one of the exposure.",
+        (
+            _f("level", "float64", "probability that losses stay within `loss_rate`"),
+            _f("loss_rate", "float64", "value at risk: protection that holds with this probability"),
+            _f("loss_rate_low", "float64", "lower bound of its 95 % interval; missing where the paths are too few"),
+            _f("loss_rate_high", "float64", "upper bound"),
+            _f("default_rate", "float64", "exposure at default on the paths of that interval"),
+            _f("default_rate_se", "float64", "its standard error"),
+            _f("recovery_rate", "float64", "1 - loss over exposure on these paths"),
+            _f("recovery_rate_se", "float64", "its standard error"),
+            _f("window_paths", "int64", "these paths"),
+            _f("tail_paths", "int64", "paths beyond the level"),
+        ),
+    ),
+    "convergence.parquet": FileSchema(
+        "A row a measure and number of first paths: 2^k and all.",
+        (
+            _f("measure", "string", "expected_loss, value_at_risk or expected_shortfall"),
+            _f("level", "float64", "missing for the expected loss"),
+            _f("paths", "int64", "the run's first so many"),
+            _f("value_usd", "float64", "the measure on them"),
+            _f("standard_error_usd", "float64", "of a value at risk: its interval's width over 3.92"),
+            _f("low_usd", "float64", "lower bound of the 95 % interval"),
+            _f("high_usd", "float64", "upper bound"),
+            _f("tail_paths", "int64", "paths that make the figure"),
+            _f("few", "bool_", "fewer than 50 do: distrust it"),
+            _f("paths_needed", "float64", "for the relative error asked for; missing where nothing is known of the error"),
+        ),
+    ),
+}
+
 STRESS_KEYS: dict[str, str] = {
     "version": "of gpuloan_mc",
     "schema_version": "version of this page",
@@ -280,7 +440,7 @@ def arrow_table(file: str, frame: pd.DataFrame) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = (FILES | COMPARISONS)[file]
+    schema = (FILES | COMPARISONS | ANSWERS)[file]
     missing = [f.name for f in schema.fixed if f.name not in frame.columns]
     if missing:
         raise KeyError(f"{file} lacks {', '.join(missing)}")
@@ -333,6 +493,9 @@ def schema_page() -> str:
     parts.append(_INPUTS)
     rows = [(f"{name}", kind, text) for name, kind, text in plan_fields()]
     parts.append(_table("inputs/plan.npz", "The plan: what an engine sees, NumPy arrays.", "array", rows))
+    parts.append(_ANSWERS)
+    for file, schema in ANSWERS.items():
+        parts.append(_table(file, schema.what, "column", [(f.name, f.kind.rstrip("_"), f.meaning) for f in schema.fields]))
     return "\n".join(parts)
 
 
@@ -341,6 +504,14 @@ _INPUTS = """## inputs/
 The book as it was read: `loans.parquet`, `deployments.parquet`, `obligors.parquet`, `schedules.parquet` with the columns
 of [columns.md](columns.md), defaults filled in, rows by id, and `market.toml`. It is a book: `gpuloan-mc run DIR/inputs`
 gives the same digests.
+"""
+
+
+_ANSWERS = """## Answers
+
+`gpuloan-mc replay`, `contributions`, `tranches` and `convergence` ask a run folder. With `--out DIR` their tables are
+written into DIR, as Parquet or, with `--format csv`, as text; in Python they are frames with these columns. In text files
+cells that a spreadsheet would take for a formula begin with an apostrophe.
 """
 
 

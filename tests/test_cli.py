@@ -277,3 +277,60 @@ def test_sensitivities_print_a_tornado(tmp_path):
 def test_bad_scenarios_are_sentences(tmp_path, arguments, code, text):
     (tmp_path / "mine.txt").write_text("x")
     assert text in gpuloan_mc(*arguments, code=code, cwd=tmp_path).stderr
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("saved") / "R"
+    gpuloan_mc("run", "neocloud-2024", "--paths", 400, "--out", folder)
+    return folder
+
+
+def test_replay_shows_paths_and_writes_them(saved, tmp_path):
+    done = gpuloan_mc("replay", saved, "--worst", 2, "--out", tmp_path / "out", "--format", "csv").stdout
+    assert len(re.findall(r"path \d+: [\d,.]+ dollars lost", done)) == 2
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.csv")) == [
+        f"replay_{name}.csv" for name in ("chip_values", "launches", "loans", "market", "parties")
+    ]
+    story = gpuloan_mc("replay", saved, "--path", 17, "--explain").stdout.splitlines()
+    assert story[0].startswith("path 17 loses ")
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["replay"], "name paths with --path N"),
+        (["replay", "--path", "1", "--worst", "1"], "name paths with --path N"),
+        (["replay", "--path", "400"], "no path 400 in this run; its paths are 0 to 399"),
+        (["replay", "--worst", "401"], "worst is 401"),
+        (["contributions", "--level", "1"], "level is 1.0; it must lie between 0 and 1"),
+        (["contributions", "--by", "[red]"], "it must be one of loan, borrower"),
+        (["tranches"], "ask for something: --tranche"),
+        (["tranches", "--tranche", "0.3:0.1"], "is inverted"),
+        (["tranches", "--target-pd", "2"], "target is 2.0"),
+        (["convergence", "--target", "0"], "target is 0.0"),
+    ],
+)
+def test_wrong_questions_get_a_sentence(saved, arguments, text):
+    command, *rest = arguments
+    error = " ".join(gpuloan_mc(command, saved, *rest, code=2).stderr.split())
+    assert text in error
+
+
+def test_questions_of_no_run_get_a_sentence(tmp_path):
+    for command in ("replay", "contributions", "tranches", "convergence"):
+        more = {"replay": ["--path", 1], "tranches": ["--tranche", "0:1"]}.get(command, [])
+        assert "is no folder" in gpuloan_mc(command, tmp_path / "none", *more, code=2).stderr
+
+
+def test_contributions_tranches_and_convergence_print_pages(saved, tmp_path):
+    page = gpuloan_mc("contributions", saved, "--by", "cause", "--tail-paths").stdout
+    assert "contributions at 99 % by cause, millions of dollars" in page
+    assert "few paths: the tail at 99 % rests on fewer than 50 paths" in page
+    assert "Herfindahl index" in page and "contract H100" in page
+    page = gpuloan_mc("tranches", saved, "--tranche", "0:0.1", "--tranche", "0.1:", "--by-year", "--target-pd", 0.05,
+                      "--target-el", 0.05, "--stress", 0.9, "--out", tmp_path / "out").stdout  # fmt: skip
+    for part in ("tranches of the loss", "expected loss by year", "at most 0.05: attach at", "losses by confidence level"):
+        assert part in page
+    assert "ES 99 %" in gpuloan_mc("convergence", saved).stdout

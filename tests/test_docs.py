@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 SCENARIOS = ROOT / "docs" / "scenarios.md"
+DECISIONS = ROOT / "docs" / "decisions-with-gpuloan.md"
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
@@ -73,7 +74,11 @@ def agrees(shown, page):
     return not rest or any(agrees(shown[i:], rest) for i in range(at, len(shown) + 1))
 
 
-@pytest.mark.parametrize("page, least, untold", [(TUTORIAL, 6, 0), (SCENARIOS, 4, 1)], ids=["tutorial", "scenarios"])
+@pytest.mark.parametrize(
+    "page, least, untold",
+    [(TUTORIAL, 6, 0), (SCENARIOS, 4, 1), (DECISIONS, 6, 0)],
+    ids=["tutorial", "scenarios", "decisions"],
+)
 def test_a_page_gives_what_it_says(tmp_path, page, least, untold):
     found, shown, compared = blocks(page), "", 0
     for kind, argument, text in found:

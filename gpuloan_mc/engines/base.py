@@ -67,6 +67,18 @@ class Footprint:
     devices: tuple[int, ...] = ()  # of each device
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The defaults of some paths, a row each (n,), in any order. Money in cents."""
+
+    path: I64  # place among the paths asked for
+    loan: I64  # position among all loans by id
+    month: I64
+    cause: I64  # position in `plan.CAUSES`
+    ead: I64
+    loss: I64
+
+
 class Engine(Protocol):
     """A way to run paths. Engines differ in speed, never in a single integer."""
 
@@ -86,6 +98,13 @@ class Engine(Protocol):
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+
+
+class EventEngine(Engine, Protocol):
+    """An engine that can also list what happened on paths that are named."""
+
+    def events(self, plan: Plan, seed: int, paths: I64) -> Events:
+        """Every default of the paths with these numbers."""
 
 
 def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults, prices: F32 | None = None) -> PathTable:

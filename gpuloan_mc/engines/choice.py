@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import EnvironmentProblem, UsageError
 from . import cuda_setup
-from .base import Engine
+from .base import Engine, EventEngine
 from .cuda_sources import WAY_OUT
 
 ENGINES = ("auto", "cuda", "numba-cuda", "numba", "numpy")
@@ -114,3 +114,18 @@ def make_engine(name: str, workers: int | None = None, devices: Sequence[int] | 
     from .numpy_reference import NumpyReference
 
     return NumpyReference()
+
+
+def event_engine(name: str) -> EventEngine:
+    """The CPU engine that lists what happened on named paths of a run: the run's own, numba for a run of a GPU.
+
+    Raises:
+        EnvironmentProblem: numba can't run on this machine.
+    """
+    if name == "numpy":
+        from .numpy_reference import NumpyReference
+
+        return NumpyReference()
+    from .numba_cpu import NumbaCpu
+
+    return NumbaCpu()

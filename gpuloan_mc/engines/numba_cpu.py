@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..plan import Plan
 from ..reference.arithmetic import I64
-from .base import Footprint, PathTable, table_bytes
+from .base import Events, Footprint, PathTable, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -95,6 +96,33 @@ class NumbaCpu:
             _wait_for(futures, stop)
         return path_table(first_path, columns._asdict(), added(sums), prices)
 
+    def events(self, plan: Plan, seed: int, paths: I64) -> Events:
+        """Every default of the paths with these numbers: each is run alone, and its rows are read from the memory."""
+        from .numba_structs import Struct
+
+        entry = self.prepare(plan).entry
+        stop = np.zeros(1, np.int64)
+
+        def work(memory: Struct, places: I64) -> list[I64]:
+            columns, sums, kept = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), memory.values
+            found = []
+            for place in places:
+                if stop[0]:
+                    break
+                path = np.uint64(paths[place])
+                entry(self._book, memory, columns, sums, np.uint64(seed), path, 1, 0, stop)
+                rows = kept.events[: int(kept.n_events[0])].copy()
+                rows[:, 0] = place
+                found.append(rows)
+            return found
+
+        shares = np.array_split(np.arange(len(paths)), self.workers)
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
+            futures = [pool.submit(work, m, s) for m, s in zip(self._memory, shares, strict=True)]
+            _wait_for(futures, stop)
+        rows = [block for future in futures for block in future.result()]
+        return Events(*np.ascontiguousarray(np.concatenate(rows).T))
+
 
 def warm_up() -> tuple[Compiled, Path | None]:
     """Compile, or load what was compiled before; and the folder it lies in.
@@ -117,7 +145,7 @@ def _blocks(first_path: int, n_paths: int, workers: int) -> list[tuple[int, int]
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
-def _wait_for(futures: list[Future[None]], stop: I64) -> None:
+def _wait_for(futures: Sequence[Future[Any]], stop: I64) -> None:
     """Until all are done; whatever ends the wait (Ctrl-C, an error) stops the workers after the paths at hand."""
     waiting: Any = set(futures)
     try:

@@ -8,7 +8,7 @@ from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
 from ..reference.path import History, Recorder, record_paths, run_paths
-from .base import Footprint, LoanTable, PathTable, tally
+from .base import Events, Footprint, LoanTable, PathTable, tally
 
 # An array of this many float32 and its float64 companions stay in a core's cache.
 _TILE = 65_536
@@ -41,6 +41,16 @@ class NumpyReference:
             return tally(plan, first_path, n_paths, run_paths(plan, seed, paths))
         defaults, history = record_paths(plan, seed, paths, Recorder(plan, n_paths))
         return tally(plan, first_path, n_paths, defaults, _prices(plan, history))
+
+    def events(self, plan: Plan, seed: int, paths: I64) -> Events:
+        """Every default of the paths with these numbers."""
+        size = paths_at_once(plan)
+        parts = []
+        for first in range(0, len(paths), size):
+            rows = run_paths(plan, seed, paths[first : first + size].astype(np.uint64))
+            columns = (rows.path + first, rows.loan, rows.month, rows.cause, rows.ead, rows.loss)
+            parts.append(np.stack([column.astype(np.int64) for column in columns]))
+        return Events(*np.concatenate(parts, axis=1))
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""

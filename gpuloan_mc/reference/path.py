@@ -23,7 +23,7 @@ class Defaults:
     cause: I32
     ead: I64  # cents
     loss: I64  # cents, dated `month`
-    stepped_in: Bool
+    stepped_in: Bool  # the lender keeps at least one contract
     sale_month: I32  # 0: a plain loan
     proceeds: I64  # cents as of the sale month
 

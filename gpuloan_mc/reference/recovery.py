@@ -25,7 +25,7 @@ class Workout:
     rest: F32  # EAD less reserve, step-in and claims
     haircut: F32
     lag: I32
-    stepped_in: Bool
+    stepped_in: Bool  # the lender keeps at least one contract
     sold: Bool  # deployments to be sold
     proceeds: F32
 
@@ -78,7 +78,7 @@ def open_workouts(
         rest=rest,
         haircut=haircut,
         lag=np.clip(lag, 1, plan.recovery.lag_max).astype(np.int32),
-        stepped_in=stepped_in,
+        stepped_in=np.asarray(kept.any(axis=1)),
         sold=exists & ~kept & ~_lapsed(plan, t, loan, d),
         proceeds=np.zeros(len(p), dtype=np.float32),
     )

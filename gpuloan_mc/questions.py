@@ -1,0 +1,164 @@
+"""What can be asked of a run after it is done, from its path losses and by running paths again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .engines.base import Events
+from .errors import UsageError
+from .plan import Plan
+from .reference.arithmetic import I64
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .contributions import Contributions
+    from .names import Names
+    from .portfolio import Portfolio
+    from .replay import Replay
+    from .tranches import Tranches
+
+EVENTS_AT_ONCE = 1 << 20  # bounds the memory of paths that are run again
+LONGEST_CHUNK = 8192
+
+
+class Questions:
+    """A finished run. Results and runs read from their folders answer alike: by the same integers."""
+
+    seed: int
+    engine: str
+    plan: Plan
+    portfolio: Portfolio
+    losses: I64  # (n_paths,) cents
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return len(self.losses)
+
+    @property
+    def n_loans(self) -> int:
+        """Number of loans."""
+        return self.plan.n_loans
+
+    @property
+    def horizon_months(self) -> int:
+        """Defaults count in months 1 to this one."""
+        return int(self.plan.market.horizon)
+
+    @property
+    def commitment_usd(self) -> float:
+        """Drawn and undrawn at month 0."""
+        return self.portfolio.commitment_usd
+
+    @cached_property
+    def names(self) -> Names:
+        """What the rows of the plan are called."""
+        from .names import Names
+
+        return Names(self.portfolio, self.plan)
+
+    @cached_property
+    def order(self) -> I64:
+        """Path numbers by loss, smallest first; of equal losses the later path first, so that the last is the worst."""
+        return np.lexsort((-np.arange(self.n_paths), self.losses))
+
+    def worst(self, k: int = 1) -> NDArray[np.int64]:
+        """Numbers of the k paths that lose most, the worst first; of equal losses the earlier path first.
+
+        Raises:
+            UsageError: k is no whole number from 1 to the number of paths.
+        """
+        from .arguments import whole_number
+
+        k = whole_number("worst", k, 1, self.n_paths)
+        return self.order[::-1][:k].astype(np.int64)
+
+    def replay(self, paths: Sequence[int] | NDArray[np.int64]) -> Replay:
+        """Paths in full, from their numbers: the market's history, every default, and the story of a path.
+
+        Raises:
+            UsageError: a number is not that of a path of this run, or a path does not lose what the run says.
+        """
+        from .replay import replay
+
+        return replay(self, paths)
+
+    def contributions(self, level: float = 0.99, by: str = "loan") -> Contributions:
+        """Who and what makes the expected shortfall and the value at risk at a level.
+
+        Args:
+            level: of the loss distribution, inside (0, 1).
+            by: loan, borrower, tenant, generation, cause, year or a segment column.
+
+        Raises:
+            UsageError: no such level or column.
+        """
+        from .contributions import contributions
+
+        return contributions(self, level, by)
+
+    def tail_paths(self, level: float = 0.99) -> pd.DataFrame:
+        """The average path of the tail beside the average path, month by month (docs/schema.md, tail_paths.parquet)."""
+        from .tail_paths import tail_paths
+
+        return tail_paths(self, level)
+
+    def tranches(self, tranches: Sequence[Any], *, level: float = 0.99) -> Tranches:
+        """Layers of the loss: each a pair (attachment, detachment) or a text such as "0.1:0.3".
+
+        Raises:
+            UsageError: a layer is inverted or overlaps another, or mixes shares and dollars.
+        """
+        from .tranches import Tranches
+
+        return Tranches.of(self, tranches, level=level)
+
+    def convergence(self, levels: Sequence[float] = (0.99,), *, target: float = 0.01) -> pd.DataFrame:
+        """Measures against the first 2^k paths, and the paths that a relative error of `target` needs."""
+        from .convergence import convergence
+
+        return convergence(self.losses, levels, target)
+
+    def checked_events(self, paths: I64) -> Iterator[tuple[I64, Events]]:
+        """Every default of some paths, a chunk at a time: (the chunk's paths, its defaults).
+
+        Raises:
+            UsageError: a path does not lose what the run says.
+        """
+        from .engines.choice import event_engine
+
+        engine = event_engine(self.engine)
+        size = max(16, min(LONGEST_CHUNK, EVENTS_AT_ONCE // max(self.n_loans, 1)))
+        for first in range(0, len(paths), size):
+            chunk = paths[first : first + size]
+            events = engine.events(self.plan, self.seed, chunk)
+            check_losses(self, chunk, events.path, events.loss)
+            yield chunk, events
+
+
+def check_losses(run: Questions, paths: I64, path: I64, loss: I64) -> None:
+    """Whether the losses of each path add up to the integer that the run has for it.
+
+    Args:
+        run: the run.
+        paths: path numbers, (n_paths,).
+        path, loss: (n,) place in `paths` and cents of each default.
+
+    Raises:
+        UsageError: they do not.
+    """
+    sums = np.zeros(len(paths), dtype=np.int64)
+    np.add.at(sums, path, loss)
+    wrong = np.nonzero(sums != run.losses[paths])[0]
+    if len(wrong):
+        number, found, said = (int(x[wrong[0]]) for x in (paths, sums, run.losses[paths]))
+        raise UsageError(
+            f"path {number} loses {found} cents when it is run again, and {said} in the run: the run was made by another "
+            "version of gpuloan_mc, or its folder was changed. Run the book again with --out, then ask again"
+        )
