@@ -6,6 +6,7 @@ anywhere: layout, structs, ranges, pieces, memory, messages. The kernels' own te
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -88,9 +89,12 @@ class FakeDevice:
 def emulated_kernels(library):
     """The kernels of simulate.cu as g++ compiles them; `library`: of tests/kernels/emulated.py."""
 
+    one_at_a_time = threading.Lock()  # the emulation has one device, engines a thread for each of theirs
+
     def kernel(device, launch, plan, run):
         width = (launch.grid[0], launch.grid[1], launch.block[0], launch.shared_bytes)
-        assert library().launch(launch.kernel.encode(), *width, plan, run, 0) == 0, launch.kernel
+        with one_at_a_time:
+            assert library().launch(launch.kernel.encode(), *width, plan, run, 0) == 0, launch.kernel
 
     return kernel
 
