@@ -24,6 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SEED = 7
+LOG = 3000  # characters of a failed child's last words that are kept
 MAX_PATHS = 10_000_000
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite")
 
@@ -47,14 +48,15 @@ def child(
     if package:
         spec = importlib.util.find_spec("gpuloan_mc")
         assert spec is not None and spec.origin is not None
-        environment["PYTHONPATH"] = str(Path(spec.origin).parent.parent)
+        found = [str(Path(spec.origin).parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
     command = [python, str(script), task, json.dumps(arguments)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"failed": f"not finished in {timeout:.0f} s"}
     if done.returncode:
-        return {"failed": _why(done)}
+        return {"failed": _why(done), "log": _without_folders(done.stderr[-LOG:])}
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -63,7 +65,11 @@ def _why(done: subprocess.CompletedProcess[str]) -> str:
     if "MemoryError" in done.stderr or "Unable to allocate" in done.stderr or done.returncode == -9:
         return "out of memory"
     last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:]
-    return re.sub(r"(/[\w.@+-]+)+/", "", last[0]) if last else f"exit code {done.returncode}"
+    return _without_folders(last[0]) if last else f"exit code {done.returncode}"
+
+
+def _without_folders(text: str) -> str:
+    return re.sub(r"(/[\w.@+-]+)+/", "", text)
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,9 @@ class NumbaCuda:
         return int(get(results.n_events)[0]), get(results.events)
 
 
+@functools.cache
 def make_kernel(target: Target) -> Any:
-    """The kernel for a target, made of twins."""
+    """The kernel for a target, made of twins; compiled once a process, whatever number of engines."""
     from .numba_cuda_loops import run_paths
     from .twins import Twins
 

@@ -31,7 +31,7 @@ GPULOAN_DEVICE void end_contract(Walker<Team>& w, i32 d, u8 state, u8 more) {
 // (5.1) the tenant has defaulted.
 template <class Team>
 GPULOAN_DEVICE void lose_tenant(Walker<Team>& w, i32 d, u8 state) {
-    w.m.tenant_lost[d % w.plan.size.n_loans] = 1;
+    w.m.tenant_lost[d % w.plan.size.n_loans] = 1;  // two contracts of a loan may both say so
     w.m.claim_rate[d] = let_rate(w, d);
     end_contract(w, d, state, CLAIM);
 }
