@@ -77,7 +77,7 @@ def gpu_book(n_loans: int, horizon: int, term: int | None = None) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A case of issue 5; its paths and times to reach are in device_page.py."""
+    """A timed case; its paths and times to reach are in device_page.py."""
 
     what: str
     book: Callable[[], Any]

@@ -9,7 +9,7 @@ from page_parts import share, table
 
 Report = dict[str, Any]
 
-# Issue 5, an H200: seconds to reach and to aim at for a case's paths.
+# Targets on an H200: seconds to reach and to aim at for a case's paths.
 TARGETS = {
     "plain-groups": (100_000, 0.006, 0.004),
     "plain-own": (100_000, 0.014, 0.006),

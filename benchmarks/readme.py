@@ -33,7 +33,7 @@ still lives. Compile time is that of the first run in a process, from whatever c
 This page is generated from the files in `results/`; every figure in it was measured by these scripts.
 """
 
-# What issue 4 asks of the engine numba on two cores: reach, aim.
+# Targets of the engine numba on two cores: reach, aim.
 TARGETS = {"typical": (2e8, 3.5e8), "plain-own": (2.5e8, 5e8), "plain": (7e8, 1e9)}
 ARRAYS_TARGET, LARGE_TARGET, THREADS_TARGET, MEMORY_TARGET, PEER_TARGET = 15, 1.3, 0.9, 600e6, 20
 
@@ -185,7 +185,7 @@ def best(case: Report, names: tuple[str, ...], threads: int | None = None) -> Re
 
 
 def ratios(report: Report) -> Iterator[str]:
-    """What issue 4 asks for, beside what was asked."""
+    """What was reached, beside the targets."""
     cases, cores = report["cases"], report["machine"]["cores"]
     engines = dict.fromkeys(e["engine"] for c in cases.values() for e in c.get("engines", []) if "median_seconds" in e)
     for engine in engines:
