@@ -42,7 +42,8 @@ def test_the_smallest_case_runs_end_to_end(report):
     numpy, *numba, absent = case["engines"]
     assert all(e["equality"] == "equal" and e["paths_per_second"] > 0 for e in (numpy, *numba))
     assert {e["engine"] for e in numba} == {"numba"}
-    assert case["parts"]["all"] > case["parts"]["no_events"] > 0
+    # which of the two is slower is no matter for a test: each ran for a tenth of a second on a machine that others use
+    assert min(case["parts"]["all"], case["parts"]["no_events"]) > 0
     assert case["parts"]["loop"]["lanes"] >= 8 or platform.machine() not in ("x86_64", "AMD64")
     assert absent["equality"] == "absent: not in this version"
     assert 0 < case["rates"]["live_share"] < 1
