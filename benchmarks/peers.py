@@ -33,8 +33,8 @@ PD, LGD, CORRELATION, EAD, DOF = 0.01, 0.45, 0.15, 1e6, 4.0
 LEVEL = 0.999
 SIZES, PATHS, BATCH = (100, 1000, 10_000), 100_000, 10_000
 MEMORY_LIMIT = 8 * 2**30
-TIME_LIMIT = 300  # seconds a child may take
-ENOUGH = 40  # seconds after which a batched or repeated run stops
+TIME_LIMIT = 180  # seconds a child may take
+ENOUGH = 30  # seconds after which a batched or repeated run stops
 PINS = ("numpy==2.4.6", "scipy==1.17.1")
 SEED = 7
 
