@@ -67,7 +67,25 @@ extern "C" __global__ void __launch_bounds__(512, 1) simulate_block_512(GPULOAN_
     walk_paths<Block<512>, true>(plan, run, shared);
 }
 
-// A block a path whose loans' state does not fit on the multiprocessor.
+// A cluster a path: the state of its loans over the shared memory of two, four or eight multiprocessors.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(512, 1) simulate_cluster_2(GPULOAN_ARGUMENTS) {
+    GPULOAN_SHARED(shared);
+    walk_paths<Cluster<512, 2>, true>(plan, run, shared);
+}
+
+extern "C" __global__ void __cluster_dims__(4, 1, 1) __launch_bounds__(512, 1) simulate_cluster_4(GPULOAN_ARGUMENTS) {
+    GPULOAN_SHARED(shared);
+    walk_paths<Cluster<512, 4>, true>(plan, run, shared);
+}
+
+extern "C" __global__ void __cluster_dims__(8, 1, 1) __launch_bounds__(512, 1) simulate_cluster_8(GPULOAN_ARGUMENTS) {
+    GPULOAN_SHARED(shared);
+    walk_paths<Cluster<512, 8>, true>(plan, run, shared);
+}
+#endif
+
+// A block a path whose loans' state does not fit on the multiprocessors.
 extern "C" __global__ void __launch_bounds__(512, 1) simulate_large_512(GPULOAN_ARGUMENTS) {
     walk_paths<Block<512>, false>(plan, run, nullptr);
 }

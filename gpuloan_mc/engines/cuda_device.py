@@ -97,6 +97,7 @@ class CupyDevice:
             shared_bytes_a_block=int(facts["sharedMemPerBlockOptin"]),
             shared_bytes_a_multiprocessor=int(facts["sharedMemPerMultiprocessor"]),
             threads_a_multiprocessor=int(facts["maxThreadsPerMultiProcessor"]),
+            blocks_a_cluster=cuda_mapping.CLUSTERS[-1] if int(facts["major"]) >= 9 else 1,
         )
         self._capability = int(facts["major"]), int(facts["minor"])
         self._compiler = compiler

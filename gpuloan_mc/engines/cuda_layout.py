@@ -61,6 +61,11 @@ class Layout:
         """Counts of what there is."""
         return {name: int(value) for name, value in self.parts["size"].items()}
 
+    @property
+    def bytes_before_state(self) -> int:
+        """Of a path's hot memory, what lies before the state of its loans."""
+        return int(self.parts["memory"]["state"])
+
     def struct(self, addresses: dict[str, int]) -> bytes:
         """The bytes of `gpuloan::Plan`, a kernel's first argument, given where each array lies; 0 where none is given."""
         record = np.zeros((), plan_type(self.parts))

@@ -12,13 +12,16 @@ from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
 from ..plan import Plan
 from ..reference.market import MAX_LAUNCHES
 from .base import PathTable
-from .cuda_layout import Layout
+from .cuda_layout import STATE_ROWS, TILE, Layout
 
 THREADS = 128  # of kernels whose threads are paths or groups
+LARGE = 512  # threads of a block of a large book
 SMALL_BOOK = 128  # GPU loans: up to here eight lanes a path, …
 MIDDLE_BOOK = 256  # … sixteen, …
 BLOCK_OF_128 = 1024  # … a block of 128 threads, …
-BLOCK_OF_256 = 2048  # … of 256, and of 512 beyond
+BLOCK_OF_256 = 2048  # … of 256, …
+BLOCK_OF_512 = 5120  # … of 512, ten loans a thread, …
+CLUSTERS = (2, 4, 8)  # … and beyond so many blocks of 512, as few as keep the loans' state
 SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
 QUEUE_BYTES = 160 * 12  # candidates of a warp of `simulate_plain`
 WARP = 32
@@ -28,6 +31,9 @@ BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simul
     "simulate_block_128": 5,
     "simulate_block_256": 2,
     "simulate_block_512": 1,
+    "simulate_cluster_2": 1,
+    "simulate_cluster_4": 1,
+    "simulate_cluster_8": 1,
     "simulate_large_512": 1,
 }
 
@@ -40,6 +46,7 @@ class Device:
     shared_bytes_a_block: int  # with opt-in
     shared_bytes_a_multiprocessor: int
     threads_a_multiprocessor: int = 2048
+    blocks_a_cluster: int = 1  # at most; 1: there are no clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +82,53 @@ class Walk:
     """How `launches` maps paths whose months are walked."""
 
     kernel: str
-    lanes: int  # threads a path
+    lanes: int  # threads of a path in a block
     threads: int  # of a block
+    shared_bytes: int  # of a block
+    arena_bytes: int  # of a path, in global memory
     blocks_a_multiprocessor: int
-    is_shared: bool  # the hot memory of a path fits on the multiprocessor
+    blocks: int = 1  # of a path
 
     @property
     def teams(self) -> int:
-        """Paths that a block has in flight."""
+        """Paths that a block, or a cluster of blocks, has in flight."""
         return self.threads // self.lanes
+
+    def at_once(self, n_paths: int, device: Device) -> int:
+        """Blocks, or clusters, that walk months: persistent, each takes paths until none is left."""
+        fit = max(1, device.multiprocessors * self.blocks_a_multiprocessor // self.blocks)
+        return min(-(-n_paths // self.teams), fit)
 
 
 def walk(layout: Layout, device: Device) -> Walk:
     """The mapping for the book's size."""
-    n_loans, hot = layout.size["n_loans"], layout.hot_bytes
+    n_loans, hot, cold = layout.size["n_loans"], layout.hot_bytes, layout.cold_bytes
     lanes = 8 if n_loans <= SMALL_BOOK else 16
-    if n_loans <= MIDDLE_BOOK and hot * (THREADS // lanes) <= device.shared_bytes_a_block:
-        return _walk("simulate_small", lanes, THREADS, hot * (THREADS // lanes), device, True)
+    shared = hot * (THREADS // lanes)
+    if n_loans <= MIDDLE_BOOK and shared <= device.shared_bytes_a_block:
+        return _walk(f"simulate_small_{lanes}", lanes, THREADS, shared, cold, device)
     threads = 128 if n_loans <= BLOCK_OF_128 else 256 if n_loans <= BLOCK_OF_256 else 512
-    if hot <= device.shared_bytes_a_block:
-        return _walk("simulate_block", threads, threads, hot, device, True)
-    return _walk("simulate_large", 512, 512, 0, device, False)
+    if hot <= device.shared_bytes_a_block and (n_loans <= BLOCK_OF_512 or device.blocks_a_cluster == 1):
+        return _walk(f"simulate_block_{threads}", threads, threads, hot, cold, device)
+    for blocks in CLUSTERS:
+        shared = state_bytes(layout, blocks)
+        if blocks <= device.blocks_a_cluster and shared <= device.shared_bytes_a_block:
+            arena = cold + layout.bytes_before_state
+            return _walk(f"simulate_cluster_{blocks}", LARGE, LARGE, shared, arena, device, blocks)
+    return _walk(f"simulate_large_{LARGE}", LARGE, LARGE, 0, cold + hot, device)
 
 
-def _walk(kernel: str, lanes: int, threads: int, shared: int, device: Device, is_shared: bool) -> Walk:
+def _walk(kernel: str, lanes: int, threads: int, shared: int, arena: int, device: Device, blocks: int = 1) -> Walk:
     by_memory = device.shared_bytes_a_multiprocessor // (shared + 1024)  # a block takes 1 KiB more
     by_threads = device.threads_a_multiprocessor // threads
-    name = f"{kernel}_{lanes if kernel == 'simulate_small' else threads}"
-    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, BLOCKS[name])), is_shared)
+    return Walk(kernel, lanes, threads, shared, arena, max(1, min(by_memory, by_threads, BLOCKS[kernel])), blocks)
 
 
-def n_blocks(layout: Layout, n_paths: int, device: Device) -> int:
-    """Blocks that walk months: persistent, each takes paths until none is left."""
-    chosen = walk(layout, device)
-    return min(-(-n_paths // chosen.teams), device.multiprocessors * chosen.blocks_a_multiprocessor)
+def state_bytes(layout: Layout, blocks: int) -> int:
+    """Bytes of the loans' state in each of a cluster's blocks, which take turns of as many tiles as they have warps."""
+    tiles = -(-layout.size["n_loans"] // TILE)
+    turn = LARGE // TILE
+    return -(-tiles // (turn * blocks)) * turn * 4 * TILE * (STATE_ROWS + layout.size["n_slots"])
 
 
 def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = False) -> list[Launch]:
@@ -124,8 +144,8 @@ def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fal
         result.append(Launch("simulate_plain", (across, slices, 1), threads, QUEUE_BYTES * THREADS // WARP))
     if walks:
         chosen = walk(layout, device)
-        shared = layout.hot_bytes * chosen.teams if chosen.is_shared else 0
-        result.append(Launch(chosen.kernel, (n_blocks(layout, n_paths, device), 1, 1), (chosen.threads, 1, 1), shared))
+        blocks = chosen.at_once(n_paths, device) * chosen.blocks
+        result.append(Launch(chosen.kernel, (blocks, 1, 1), (chosen.threads, 1, 1), chosen.shared_bytes))
     if layout.size["n_plain"]:
         result.append(Launch("close_loans", (-(-layout.size["n_plain"] // THREADS), 1, 1), threads, 0))
     across = -(-layout.size["n_groups"] // THREADS)
@@ -150,8 +170,7 @@ def buffers(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fals
     walked = months if walks else 0
     launched = size["n_families"] * MAX_LAUNCHES if walks else 0
     chosen = walk(layout, device)
-    arena = layout.cold_bytes + (0 if chosen.is_shared else layout.hot_bytes)
-    teams = n_blocks(layout, n_paths, device) * chosen.teams if walks else 0
+    teams = chosen.at_once(n_paths, device) * chosen.teams if walks else 0
     return {
         "regime": scratch(i32, months, n_paths),
         "demand": scratch(f32, months, n_paths),
@@ -163,7 +182,7 @@ def buffers(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fals
         "factors": scratch(f32, max(size["n_factors"], 1), n_paths),
         "mixing": scratch(f32, 2, n_paths),
         "log_hazard": scratch(f32, size["n_classes"], horizon + 1, n_paths),
-        "arena": scratch(np.dtype(np.uint8), teams, arena),
+        "arena": scratch(np.dtype(np.uint8), teams, chosen.arena_bytes),
         "counts": Buffer((size["n_plain"], horizon + 1), i32, True, False),
         "cells": Buffer((n_paths, size["n_cells"], 3), i64, True, False),
         "loss": output(i64, n_paths),

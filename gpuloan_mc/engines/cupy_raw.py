@@ -20,7 +20,7 @@ from .cuda_sources import WAY_OUT
 FLOOR = 1024  # paths at once below which halving stops
 _FIRST_CHUNK = 16_384  # paths a device: enough to fill one, few enough for the first look at its pace
 _LONGEST_CHUNK = 1_048_576  # paths a device
-PLANNED_ON = cuda_mapping.Device(132, 227 * 1024, 228 * 1024)  # an H200, where there is no device to ask
+PLANNED_ON = cuda_mapping.Device(132, 227 * 1024, 228 * 1024, 2048, 8)  # an H200, where there is no device to ask
 _SHARE = 0.8  # of the free memory; the rest is the driver's, CuPy's and other processes'
 
 

@@ -153,14 +153,14 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
     constexpr bool IS_STEADY = N > 0 && Team::size % TILE == 0;  // the next loan's rows are at a fixed distance
     const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
     const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
-    float* state = state_of<N>(w, w.team.rank());
-    const float* rates = rates_of<N>(w, w.team.rank());
+    float* state = state_of<N, true>(w, w.team.rank());
+    const float* rates = rates_of<N, true>(w, w.team.rank());
     const Quad* terms = terms_of<N>(w, w.team.rank());
     GPULOAN_ROLLED
     for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
         if (!IS_STEADY) {
-            state = state_of<N>(w, loan);
-            rates = rates_of<N>(w, loan);
+            state = state_of<N, true>(w, loan);
+            rates = rates_of<N, true>(w, loan);
             terms = terms_of<N>(w, loan);
         }
         Quad& quad = *reinterpret_cast<Quad*>(state);
@@ -171,8 +171,8 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
             quad.x = exposure(quad.x, rate_of(w, t, loan));
         }
         if (IS_STEADY) {
-            state += Team::size / TILE * (ROW + N * TILE);
-            rates += Team::size / TILE * (ROW + N * TILE);
+            state += Team::block_size / TILE * (ROW + N * TILE);
+            rates += Team::block_size / TILE * (ROW + N * TILE);
             terms += Team::size / TILE * (2 + N) * TILE;
         }
     }

@@ -1,5 +1,6 @@
 // A path's memory while its months are walked. Hot: what every month touches, in shared memory where it fits. Cold: what
-// events touch, in global memory. Offsets come with the plan.
+// events touch, in global memory. Offsets come with the plan. The blocks of a cluster share the state of loans out among
+// them; the rest of the hot memory, a few rows, is then in global memory.
 #pragma once
 
 #include "plan.cuh"
@@ -95,18 +96,32 @@ struct alignas(16) Quad {
 constexpr i32 TILE = 32;
 constexpr i32 BALANCE = 0, RESERVE = 1, SUPPORT = 2, BREACHES = 3, QUAD = 4, ROW = QUAD * TILE;
 
-// N: slots a loan where the compiler may know them, else 0.
-template <i32 N = 0, class Team>
+// Where a tile of so many floats lies. The blocks of a cluster take turns of as many tiles as they have warps, so that the
+// loans rank, rank + size, ... of a thread lie in its own block. IS_OWN: this tile does.
+template <bool IS_OWN, class Team>
+GPULOAN_DEVICE float* tile_at(const Walker<Team>& w, u32 tile, u32 floats) {
+    if constexpr (Team::blocks == 1) {
+        return w.m.state + tile * floats;
+    } else {
+        constexpr u32 TURN = Team::block_size / TILE;
+        float* const here = w.m.state + (tile / (TURN * Team::blocks) * TURN + tile % TURN) * floats;
+        const u32 owner = tile / TURN % Team::blocks;
+        return IS_OWN || owner == w.team.block ? here : in_block(here, owner);
+    }
+}
+
+// N: slots a loan where the compiler may know them, else 0. Unsigned: divisions are shifts and masks.
+template <i32 N = 0, bool IS_OWN = false, class Team>
 GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
     const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
-    return w.m.state + lane / TILE * (ROW + n_slots * TILE) + lane % TILE * QUAD;  // unsigned: a shift and a mask
+    return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + lane % TILE * QUAD;
 }
 
 // The rates of a loan's contracts, TILE apart.
-template <i32 N = 0, class Team>
+template <i32 N = 0, bool IS_OWN = false, class Team>
 GPULOAN_DEVICE const float* rates_of(const Walker<Team>& w, i32 loan) {
     const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
-    return w.m.state + lane / TILE * (ROW + n_slots * TILE) + ROW + lane % TILE;
+    return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + ROW + lane % TILE;
 }
 
 // A loan's quads of terms, TILE apart.
@@ -119,7 +134,13 @@ GPULOAN_DEVICE const Quad* terms_of(const Walker<Team>& w, i32 loan) {
 // The rate of a deployment's contract.
 template <class Team>
 GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
-    return w.m.state[w.plan.deployments.let_place[d]];
+    const u32 place = static_cast<u32>(w.plan.deployments.let_place[d]);
+    if constexpr (Team::blocks == 1) {
+        return w.m.state[place];
+    } else {
+        const u32 floats = ROW + w.plan.size.n_slots * TILE;
+        return tile_at<false>(w, place / floats, floats)[place % floats];
+    }
 }
 
 // Appends to a list and says where.

@@ -1,4 +1,5 @@
-// The threads that walk one path together: a block, or some lanes of a warp. No twin: it is about threads.
+// The threads that walk one path together: a block, some lanes of a warp, or the blocks of a cluster. No twin: it is
+// about threads.
 #pragma once
 
 #include "portable.cuh"
@@ -27,10 +28,32 @@ GPULOAN_DEVICE void prefetch(const void* place) {
 #endif
 }
 
+#ifdef __CUDA_ARCH__  // tests give their own
+// Clusters are there from sm_90 on. This block's place in its cluster.
+GPULOAN_DEVICE u32 block_of_cluster() {
+    u32 place;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(place));
+    return place;
+}
+
+// A barrier of all threads of a cluster; it orders what they wrote to shared and global memory.
+GPULOAN_DEVICE void sync_cluster() {
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// Where another block of the cluster has what lies at `place` of this block's shared memory.
+template <class T>
+GPULOAN_DEVICE T* in_block(T* place, u32 block) {
+    u64 there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(place), "r"(block));
+    return reinterpret_cast<T*>(there);
+}
+#endif
+
 // A block of SIZE threads walks a path.
 template <i32 SIZE>
 struct Block {
-    static constexpr i32 size = SIZE, leaders = WARP;
+    static constexpr i32 size = SIZE, leaders = WARP, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x); }
     // The first warp walks the market.
@@ -46,7 +69,7 @@ struct Block {
 // SIZE lanes of a warp walk a path; the warp's paths go through the months together, so that it never splits for good.
 template <i32 SIZE, i32 THREADS>
 struct Lanes {
-    static constexpr i32 size = SIZE, leaders = SIZE;
+    static constexpr i32 size = SIZE, leaders = SIZE, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x) % SIZE; }
     bool leads() const { return true; }
@@ -55,6 +78,25 @@ struct Lanes {
     bool any(bool x) const { return __any_sync(WHOLE_WARP, x) != 0; }
     static constexpr i32 teams = THREADS / SIZE;
     i32 place() const { return static_cast<i32>(threadIdx.x) / SIZE; }
+};
+
+// BLOCKS blocks of SIZE threads walk a path; each keeps a share of the loans' state in its shared memory.
+template <i32 SIZE, i32 BLOCKS>
+struct Cluster {
+    static constexpr i32 size = SIZE * BLOCKS, leaders = WARP, blocks = BLOCKS, block_size = SIZE;
+    u32 block = block_of_cluster();
+
+    i32 rank() const { return static_cast<i32>(block) * SIZE + static_cast<i32>(threadIdx.x); }
+    bool leads() const { return rank() < WARP; }
+    void sync_leaders() const { __syncwarp(WHOLE_WARP); }
+    void sync() const { sync_cluster(); }
+    // Of an x that all threads have read alike.
+    bool any(bool x) const {
+        sync();
+        return x;
+    }
+    static constexpr i32 teams = 1;
+    i32 place() const { return 0; }
 };
 
 }  // namespace gpuloan

@@ -12,7 +12,7 @@ GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
     const Loans& loans = w.plan.loans;
     GPULOAN_ROLLED
     for (i32 loan = w.team.rank(); loan < size.n_loans; loan += Team::size) {
-        float* const state = state_of(w, loan);
+        float* const state = state_of<0, true>(w, loan);
         state[BALANCE] = loans.balance[loan];
         state[RESERVE] = loans.reserve[loan];
         state[SUPPORT] = loans.support[loan];
@@ -187,17 +187,21 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
 // together: one without a path of its own walks beside the others on the last path.
 template <class Team, bool IS_SHARED>
 GPULOAN_DEVICE void walk_paths(const Plan& plan, const Run& run, u8* shared) {
+    constexpr bool IS_SPLIT = Team::blocks > 1;  // the state of loans is in shared memory, the rest of the hot memory is not
     const Team team;
     const Places& places = plan.memory;
-    const i64 place = static_cast<i64>(blockIdx.x) * Team::teams + team.place();
-    u8* arena = run.arena + place * (places.cold_bytes + (IS_SHARED ? 0 : places.hot_bytes));
-    u8* const hot = IS_SHARED ? shared + team.place() * places.hot_bytes : arena + places.cold_bytes;
-    const i64 step = static_cast<i64>(gridDim.x) * Team::teams;
+    const i64 begin = static_cast<i64>(blockIdx.x) / Team::blocks * Team::teams;
+    const i64 step = static_cast<i64>(gridDim.x) / Team::blocks * Team::teams;
+    const i32 beside = IS_SPLIT ? places.state : IS_SHARED ? 0 : places.hot_bytes;  // hot memory in the arena
+    u8* const arena = run.arena + (begin + team.place()) * (places.cold_bytes + beside);
+    u8* const hot = IS_SHARED && !IS_SPLIT ? shared + team.place() * places.hot_bytes : arena + places.cold_bytes;
+    if (IS_SPLIT) team.sync();  // no block reaches into another that has not begun
     GPULOAN_ROLLED
-    for (i64 first = static_cast<i64>(blockIdx.x) * Team::teams; first < run.n_paths; first += step) {
+    for (i64 first = begin; first < run.n_paths; first += step) {
         const i64 row = first + team.place();
         const bool is_active = row < run.n_paths;
         Walker<Team> w = {plan, run, team, memory_at(places, hot, arena), is_active ? row : run.n_paths - 1, is_active};
+        if constexpr (IS_SPLIT) w.m.state = at<float>(shared, 0);
         walk_path(w);
     }
 }

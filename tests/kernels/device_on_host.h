@@ -1,7 +1,8 @@
 // A CUDA device on the host, for tests: the threads of a block are fibers that run until they meet a barrier.
 //
 // The order in which threads run between two barriers is chosen by the caller and differs from round to round, so that
-// what depends on it shows. Shared memory and the arena begin as garbage. Blocks run one after the other.
+// what depends on it shows. Shared memory and the arena begin as garbage. Blocks run one after the other, those of a cluster
+// beside each other, each with shared memory of its own.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define GPULOAN_SHARED(name) unsigned char* const name = device_on_host::shared.data()
+#define __cluster_dims__(...)
+#define GPULOAN_SHARED(name) unsigned char* const name = device_on_host::shared_of(device_on_host::block_of_cluster())
 #define GPULOAN_ARGUMENTS const gpuloan::Plan &plan, const gpuloan::Run &run
 
 namespace device_on_host {
@@ -24,8 +26,8 @@ struct Dim3 {
     unsigned x, y, z;
 };
 
-// Where a fiber stands: ready, at a barrier of the block, at a barrier of its warp, or finished.
-enum class State { ready, at_block, at_warp, done };
+// Where a fiber stands: ready, at a barrier of the cluster, of the block or of its warp, or finished.
+enum class State { ready, at_cluster, at_block, at_warp, done };
 
 struct Fiber {
     void* stack_pointer;
@@ -35,10 +37,11 @@ struct Fiber {
 };
 
 inline Dim3 block_index, grid_size, block_size, thread_index;
-inline std::vector<unsigned char> shared, stacks;
-inline std::vector<Fiber> fibers;
+inline std::vector<unsigned char> shared, stacks;  // shared: one block's after another's
+inline std::size_t shared_size;
+inline std::vector<Fiber> fibers;  // of all blocks of a cluster
 inline unsigned current, round_number;
-inline int block_or, block_or_result;
+inline std::vector<int> block_or, block_or_result;
 inline void* scheduler_pointer;
 inline void (*body)();
 constexpr std::size_t STACK = 64 * 1024;
@@ -105,6 +108,9 @@ device_on_host_switch:
 #error "fibers are written for x86-64 and AArch64"
 #endif
 
+inline unsigned block_of_cluster() { return current / block_size.x; }
+inline unsigned char* shared_of(unsigned block) { return shared.data() + block * shared_size; }
+
 inline void fail(const char* what) {
     std::fprintf(stderr, "device_on_host: %s\n", what);
     std::abort();
@@ -139,15 +145,20 @@ inline void prepare(unsigned i) {
 }
 
 // Lets go who waits at a barrier that everybody has reached: threads that have finished count as there.
-inline void release_block() {
-    for (const Fiber& fiber : fibers) {
-        if (fiber.state != State::at_block && fiber.state != State::done) return;
+inline bool release(State barrier, unsigned first, unsigned end) {
+    for (unsigned i = first; i < end; ++i) {
+        if (fibers[i].state != barrier && fibers[i].state != State::done) return false;
     }
-    block_or_result = block_or;
-    block_or = 0;
-    for (Fiber& fiber : fibers) {
-        if (fiber.state == State::at_block) fiber.state = State::ready;
+    for (unsigned i = first; i < end; ++i) {
+        if (fibers[i].state == barrier) fibers[i].state = State::ready;
     }
+    return true;
+}
+
+inline void release_block(unsigned block) {
+    if (!release(State::at_block, block * block_size.x, (block + 1) * block_size.x)) return;
+    block_or_result[block] = block_or[block];
+    block_or[block] = 0;
 }
 
 inline void release_warp(unsigned warp) {
@@ -176,16 +187,18 @@ inline unsigned place(unsigned k, unsigned n, unsigned order) {
     return (k * (2 * (round_number * 7 + order) + 1) + round_number * 13) % n;  // n is a power of two: odd factors permute
 }
 
-inline void run_block(unsigned order) {
-    const unsigned n = static_cast<unsigned>(fibers.size());
+inline void run_cluster(unsigned first_block, unsigned y, unsigned order) {
+    const unsigned n = static_cast<unsigned>(fibers.size()), n_blocks = n / block_size.x;
     for (unsigned i = 0; i < n; ++i) prepare(i);
-    block_or = 0;
+    block_or.assign(n_blocks, 0);
+    block_or_result.assign(n_blocks, 0);
     for (unsigned n_done = 0; n_done < n;) {
         bool has_run = false;
         n_done = 0;
         for (unsigned k = 0; k < n; ++k) {
             current = place(k, n, order);
-            thread_index = {current, 0, 0};
+            thread_index = {current % block_size.x, 0, 0};
+            block_index = {first_block + block_of_cluster(), y, 0};
             if (fibers[current].state == State::ready) {
                 device_on_host_switch(&scheduler_pointer, fibers[current].stack_pointer);
                 has_run = true;
@@ -194,23 +207,26 @@ inline void run_block(unsigned order) {
         }
         if (!has_run && n_done < n) fail("deadlock: a barrier that not every thread reaches");
         for (unsigned warp = 0; warp * 32 < n; ++warp) release_warp(warp);
-        release_block();
+        for (unsigned block = 0; block < n_blocks; ++block) release_block(block);
+        release(State::at_cluster, 0, n);
         ++round_number;
     }
 }
 
-// Runs a kernel; `body_of_thread` calls it with the arguments.
-inline void launch(void (*body_of_thread)(), Dim3 grid, unsigned threads, unsigned shared_bytes, unsigned order) {
+// Runs a kernel whose clusters have `n_blocks` blocks; `body_of_thread` calls it with the arguments.
+inline void launch(void (*body_of_thread)(), unsigned n_blocks, Dim3 grid, unsigned threads, unsigned shared_bytes,
+                   unsigned order) {
+    if (grid.x % n_blocks != 0) fail("a grid that is no multiple of the cluster");
     body = body_of_thread;
     grid_size = grid;
     block_size = {threads, 1, 1};
-    fibers.assign(threads, Fiber{});
-    stacks.resize((threads + 1) * STACK);
+    fibers.assign(n_blocks * threads, Fiber{});
+    stacks.resize((n_blocks * threads + 1) * STACK);
+    shared_size = (shared_bytes + 31) / 16 * 16;
     for (unsigned y = 0; y < grid.y; ++y) {
-        for (unsigned k = 0; k < grid.x; ++k) {
-            block_index = {order % 2 ? grid.x - 1 - k : k, y, 0};
-            shared.assign(shared_bytes + 16, static_cast<unsigned char>(0xA5 + 31 * order));
-            run_block(order);
+        for (unsigned k = 0; k < grid.x; k += n_blocks) {
+            shared.assign(n_blocks * shared_size, static_cast<unsigned char>(0xA5 + 31 * order));
+            run_cluster(order % 2 ? grid.x - n_blocks - k : k, y, order);
         }
     }
 }
@@ -226,9 +242,21 @@ inline void launch(void (*body_of_thread)(), Dim3 grid, unsigned threads, unsign
 inline void __syncthreads() { device_on_host::wait(device_on_host::State::at_block, 0); }
 
 inline int __syncthreads_or(int x) {
-    device_on_host::block_or |= x != 0;
+    const unsigned block = device_on_host::block_of_cluster();
+    device_on_host::block_or[block] |= x != 0;
     __syncthreads();
-    return device_on_host::block_or_result;
+    return device_on_host::block_or_result[block];
+}
+
+// What team.cuh says in machine code.
+inline unsigned block_of_cluster() { return device_on_host::block_of_cluster(); }
+inline void sync_cluster() { device_on_host::wait(device_on_host::State::at_cluster, 0); }
+
+template <class T>
+T* in_block(T* place, unsigned block) {
+    using namespace device_on_host;
+    const auto offset = reinterpret_cast<unsigned char*>(place) - shared_of(device_on_host::block_of_cluster());
+    return reinterpret_cast<T*>(shared_of(block) + offset);
 }
 
 inline void __syncwarp(unsigned mask) { device_on_host::wait(device_on_host::State::at_warp, mask); }

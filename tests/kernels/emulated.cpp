@@ -10,14 +10,17 @@ const Run* the_run;
 
 struct Kernel {
     const char* name;
+    unsigned blocks;  // of a cluster
     void (*body)();
 };
 
-#define KERNEL(name) {#name, [] { name(*the_plan, *the_run); }}
+#define CLUSTER(name, blocks) {#name, blocks, [] { name(*the_plan, *the_run); }}
+#define KERNEL(name) CLUSTER(name, 1)
 const Kernel KERNELS[] = {
     KERNEL(draw_ahead),         KERNEL(simulate_plain),     KERNEL(simulate_small_8),  KERNEL(simulate_small_16),
     KERNEL(simulate_block_128), KERNEL(simulate_block_256), KERNEL(simulate_block_512), KERNEL(simulate_large_512),
     KERNEL(close_loans),        KERNEL(close_paths),
+    CLUSTER(simulate_cluster_2, 2), CLUSTER(simulate_cluster_4, 4), CLUSTER(simulate_cluster_8, 8),
 };
 
 }  // namespace
@@ -28,7 +31,7 @@ extern "C" int launch(const char* name, unsigned grid_x, unsigned grid_y, unsign
     the_run = run;
     for (const Kernel& kernel : KERNELS) {
         if (std::strcmp(kernel.name, name) != 0) continue;
-        device_on_host::launch(kernel.body, {grid_x, grid_y, 1}, threads, shared_bytes, order);
+        device_on_host::launch(kernel.body, kernel.blocks, {grid_x, grid_y, 1}, threads, shared_bytes, order);
         return 0;
     }
     return 1;

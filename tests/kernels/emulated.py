@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ OPTIONS = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werro
 FMA = ["-mfma"]
 # small, so that blocks take several paths each
 DEVICE = Device(multiprocessors=2, shared_bytes_a_block=99 * 1024, shared_bytes_a_multiprocessor=100 * 1024)
+CLUSTER_DEVICE = replace(DEVICE, multiprocessors=17, blocks_a_cluster=8)
 TINY_DEVICE = Device(multiprocessors=1, shared_bytes_a_block=512, shared_bytes_a_multiprocessor=1024)
 
 

@@ -51,6 +51,9 @@ MAPPINGS = {
     "block of 128": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0},
     "block of 256": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_128": 0},
     "block of 512": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_128": 0, "BLOCK_OF_256": 0},
+    "cluster of 2": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (2,)},
+    "cluster of 4": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (4,)},
+    "cluster of 8": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (8,)},
     "large": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0},
 }
 KERNELS = {
@@ -59,6 +62,9 @@ KERNELS = {
     "block of 128": "simulate_block_128",
     "block of 256": "simulate_block_256",
     "block of 512": "simulate_block_512",
+    "cluster of 2": "simulate_cluster_2",
+    "cluster of 4": "simulate_cluster_4",
+    "cluster of 8": "simulate_cluster_8",
     "large": "simulate_large_512",
 }
 
@@ -69,6 +75,8 @@ def mapping(request: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
     for name, value in MAPPINGS[request.param].items():
         monkeypatch.setattr(cuda_mapping, name, value)
     device = EMULATED.TINY_DEVICE if request.param == "large" else EMULATED.DEVICE
+    if request.param.startswith("cluster"):
+        device = EMULATED.CLUSTER_DEVICE
     return KERNELS[request.param], device
 
 

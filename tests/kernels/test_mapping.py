@@ -12,12 +12,13 @@ import pytest
 
 from gpuloan_mc.engines import cuda_mapping
 from gpuloan_mc.engines.cuda_layout import Layout, lay_out
-from gpuloan_mc.engines.cuda_mapping import Device, buffers, bytes_a_path, launches, walk
+from gpuloan_mc.engines.cuda_mapping import Device, buffers, bytes_a_path, launches, state_bytes, walk
 from gpuloan_mc.planning import build_plan
 from gpuloan_mc.portfolio import Portfolio
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-H200 = Device(132, 227 * 1024, 228 * 1024)
+H200 = Device(132, 227 * 1024, 228 * 1024, 2048, 8)
+A100 = Device(108, 163 * 1024, 164 * 1024)
 TURING = Device(68, 64 * 1024, 64 * 1024, 1024)
 
 
@@ -43,13 +44,32 @@ def of_size(layout: Layout, n_loans: int) -> Layout:
         (257, "simulate_block_128", 128),
         (1024, "simulate_block_128", 128),
         (1025, "simulate_block_256", 256),
-        (5000, "simulate_block_512", 512),
+        (5120, "simulate_block_512", 512),
+        (5121, "simulate_cluster_2", 512),
+        (20_000, "simulate_cluster_4", 512),
+        (70_000, "simulate_cluster_8", 512),
         (100_000, "simulate_large_512", 512),
     ],
 )
 def test_the_size_of_the_book_decides(layout, n_loans, kernel, threads):
     chosen = walk(of_size(layout, n_loans), H200)
     assert (chosen.kernel, chosen.threads) == (kernel, threads)
+
+
+def test_without_clusters_a_block_serves_while_its_memory_does(layout):
+    assert walk(of_size(layout, 6000), A100).kernel == "simulate_block_512"
+    assert walk(of_size(layout, 20_000), A100).kernel == "simulate_large_512"
+
+
+@pytest.mark.parametrize("n_loans", [5121, 9000, 20_000, 50_000, 73_728])
+def test_the_blocks_of_a_cluster_hold_the_state_of_every_loan(layout, n_loans):
+    book = of_size(layout, n_loans)
+    blocks = walk(book, H200).blocks
+    turn = cuda_mapping.LARGE // 32
+    local = [tile // (turn * blocks) * turn + tile % turn for tile in range(-(-n_loans // 32))]
+    assert (max(local) + 1) * 32 * 4 * (4 + 2) <= state_bytes(book, blocks) <= H200.shared_bytes_a_block
+    keys = {(tile // turn % blocks, place) for tile, place in enumerate(local)}
+    assert len(keys) == len(local)  # no two tiles share a place
 
 
 def test_five_paths_a_multiprocessor_at_1024_loans(layout):
@@ -62,8 +82,8 @@ def test_blocks_are_those_of_the_launch_bounds():
     assert {name: int(n) for n, name in bounds} == cuda_mapping.BLOCKS
 
 
-@pytest.mark.parametrize("device", [H200, TURING])
-@pytest.mark.parametrize("n_loans", [40, 200, 1000, 3000, 20_000])
+@pytest.mark.parametrize("device", [H200, A100, TURING])
+@pytest.mark.parametrize("n_loans", [40, 200, 1000, 3000, 20_000, 60_000])
 def test_what_is_launched_fits(layout, device, n_loans):
     book = of_size(layout, n_loans)
     for n_paths in (1, 5, 10_000):
@@ -71,8 +91,10 @@ def test_what_is_launched_fits(layout, device, n_loans):
             assert launch.shared_bytes <= device.shared_bytes_a_block
             assert 1 <= launch.grid[0] < 2**31
             assert 1 <= launch.grid[1] < 2**16
-        teams = buffers(book, n_paths, device)["arena"].shape[0]
-        assert teams == launches(book, n_paths, device)[-2].grid[0] * walk(book, device).teams
+        chosen, teams = walk(book, device), buffers(book, n_paths, device)["arena"].shape[0]
+        (grid, *_) = launches(book, n_paths, device)[-2].grid
+        assert grid % chosen.blocks == 0
+        assert teams == grid // chosen.blocks * chosen.teams
 
 
 def test_memory_grows_with_paths_only_by_the_path(layout):

@@ -51,7 +51,7 @@ def module(request) -> tuple[str, str]:
 
 def test_every_entry_is_in_the_ptx(module):
     name, text = module
-    entries = set(re.findall(r'extern "C" __global__ void(?:\s+__\w+\([^)]*\))?\s+(\w+)\(', SOURCES[name]))
+    entries = set(re.findall(r'extern "C" __global__ void(?:\s+__\w+\([^)]*\))*\s+(\w+)\(', SOURCES[name]))
     assert entries and entries <= ptx.bodies(text).keys()
     if name == "headers":
         assert entries == {f"call_{f.name}" for f in headers.functions().values()}
