@@ -35,32 +35,42 @@ def waterfall(run: str, pool: str, paths: int | None, out: str | None, kind: For
 def _print(found: TrancheCash) -> None:
     from .convergence import FEW_PATHS
 
-    page = table(
-        "tranches of the pool, millions of dollars",
-        *("tranche", "size", "EL", "± error", "of it", "P(loss)", "95 %", "life, years", "yield", "± error", "5 %"),
+    losses = table(
+        "principal that is never paid, millions of dollars",
+        *("tranche", "size", "EL", "± error", "of it", "P(loss)", "95 %"),
+    )
+    returns = table(
+        "weighted average life and yield a year", "tranche", "life, years", "± error", "yield", "± error", "yield, 5 %"
     )
     for row in _rows(found.table.rename(columns={"yield": "yearly"})):
-        page.add_row(
-            shortened(printable(row.tranche), MAX_NAME),
+        name = shortened(printable(row.tranche), MAX_NAME)
+        losses.add_row(
+            name,
             f"{row.size_usd / 1e6:,.1f}",
             *_millions(row.expected_loss_usd, row.expected_loss_se_usd),
             f"{row.expected_loss_share:.2%}",
             f"{row.probability_of_loss:.2%}",
             f"{100 * row.probability_of_loss_low:.2f}-{100 * row.probability_of_loss_high:.2f} %",
-            "…" if row.life_years != row.life_years else f"{row.life_years:.2f}",
-            f"{row.yearly:.2%}",
-            "…" if row.yield_se != row.yield_se else f"{row.yield_se:.2%}",
-            f"{row.yield_low:.2%}",
+        )
+        returns.add_row(
+            name,
+            *(_known(x, ".2f") for x in (row.life_years, row.life_se_years)),
+            *(_known(x, ".2%") for x in (row.yearly, row.yield_se, row.yield_low)),
         )
     failing = int((found.failed > 0).sum())
+    trapped, fees = (x.mean() / 1e8 for x in (found.trapped, found.fees))
     lines = [
-        f"{count(found.n_paths, 'path')}; a test fails on {failing / found.n_paths:.1%} of them; "
-        f"mean interest turned into principal {found.trapped.mean() / 1e8:,.2f}, fees {found.fees.mean() / 1e8:,.2f} million dollars"
+        f"{count(found.n_paths, 'path')}; a test fails on {failing / found.n_paths:.1%} of them; on average "
+        f"{trapped:,.2f} million dollars of interest become principal, fees are {fees:,.2f} million"
     ]
     few = [shortened(printable(r.tranche), MAX_NAME) for r in _rows(found.table) if r.paths_with_loss < FEW_PATHS]
     if few:
         lines.append(f"few paths: fewer than {FEW_PATHS} reach {', '.join(few)}; run with more --paths")
-    show(page, *lines)
+    show(losses, returns, *lines)
+
+
+def _known(value: float, style: str) -> str:
+    return "…" if value != value else f"{value:{style}}"
 
 
 COMMANDS = (waterfall,)

@@ -123,8 +123,7 @@ class Questions:
         Raises:
             UsageError: a layer is inverted or overlaps another, or mixes shares and dollars.
         """
-        from .tranche_cash import TrancheCash
-    from .tranches import Allocation, Tranches
+        from .tranches import Tranches
 
         return Tranches.of(self, tranches, level=level, allocation=allocation)
 

@@ -46,7 +46,7 @@ class TrancheCash:
     @property
     def n_paths(self) -> int:
         """Number of paths."""
-        return self.losses.shape[1]
+        return int(self.losses.shape[1])
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -195,4 +195,3 @@ def _mean(values: F64) -> tuple[float, float]:
         return math.nan, math.nan
     error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return float(values.mean()), error
-

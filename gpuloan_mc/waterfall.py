@@ -32,7 +32,9 @@ class Structure:
     last_draw: int
 
     @classmethod
-    def of(cls, file: PoolFile, market: Market, *, balance: int, undrawn: int, last_draw: int, months: int) -> Structure:
+    def of(
+        cls, file: PoolFile, market: Market, *, balance: int, undrawn: int, last_draw: int, months: int
+    ) -> Structure:
         """The structure on a pool that owes `balance` and has `undrawn` to draw, cents; `months` is T.
 
         Raises:
@@ -128,22 +130,27 @@ class _Book:
     def step(self, t: int) -> None:
         """Month t: fees, interest and tests from the top down, the reserve, then principal."""
         s = self.structure
-        self.t = t
+        self.t, is_last = t, t == self.cash.interest.shape[1] - 1
         self.income, self.capital, living = self._collect(t)
-        due = [np.rint(o * r[t]).astype(np.int64) + d for o, r, d in zip(self.owed, s.rates, self.deferred, strict=False)]
+        due = [
+            np.rint(o * r[t]).astype(np.int64) + d for o, r, d in zip(self.owed, s.rates, self.deferred, strict=False)
+        ]
         self._pay_fees(t)
         cover = self.income.copy()
         failing = np.zeros(len(cover), dtype=np.bool_)
         for k, note in enumerate(s.file.tranches[:-1]):
             self._pay_interest(k, due[k])
-            if note.has_tests:
+            if note.has_tests and t <= s.horizon:
                 failing |= self._test(k, note, cover, sum(due[: k + 1]), living)
         self.failed += failing
-        self._fill_reserve(t)
+        if not is_last:
+            self._fill_reserve()
         if s.file.turbo != "never":
-            self._trap(self.income if s.file.turbo == "always" else np.where(failing, self.income, 0))
+            self.trapped += self._trap(self.income if s.file.turbo == "always" else np.where(failing, self.income, 0))
+        self._pay_principal(failing | (t >= s.horizon))  # what is left at the end goes from the top down
+        if is_last:
+            self._trap(self.income)
         self._give(self.interest, -1, self.income)
-        self._pay_principal(failing)
 
     def _collect(self, t: int) -> tuple[I64, I64, I64]:
         """Interest, principal, and the loans and money that still stand behind the notes."""
@@ -154,6 +161,8 @@ class _Book:
         self.received = self.received + income + capital
         if t >= min(s.last_draw, s.horizon):  # what lapsed is given back
             capital, self.prefunded = capital + self.prefunded, np.zeros_like(self.prefunded)
+        if t == cash.interest.shape[1] - 1:
+            income, self.reserve = income + self.reserve, np.zeros_like(self.reserve)
         if t == s.horizon:  # what is owed after the horizon counts as repaid at par
             self.received = self.received + living
             capital, living = capital + living, np.zeros_like(living)
@@ -194,32 +203,28 @@ class _Book:
             behind = living + self.prefunded + self.capital
             short = owed - np.floor(behind / note.overcollateralisation).astype(np.int64)
             failing |= short > 0
-            self._trap(np.minimum(np.maximum(short, 0), self.income))
+            self.trapped += self._trap(np.minimum(short, self.income))
         if note.interest_cover is not None:
             low = (due > 0) & (cover < note.interest_cover * due)
             failing |= low
-            self._trap(np.where(low, self.income, 0))
+            self.trapped += self._trap(np.where(low, self.income, 0))
         return failing
 
-    def _trap(self, amount: I64) -> None:
-        """Interest that pays the notes' principal, the most senior first, as far as they owe it."""
+    def _trap(self, amount: I64) -> I64:
+        """Interest that pays the notes' principal, the most senior first, as far as it is owed; how much that is."""
         before = self.income
         left = np.maximum(amount, 0)
         for k in range(len(self.owed) - 1):
             paid = np.minimum(left, self.owed[k])
             self._repay(k, paid)
             left, self.income = left - paid, self.income - paid
-        self.trapped = self.trapped + (before - self.income)
+        return before - self.income
 
-    def _fill_reserve(self, t: int) -> None:
-        """Up to its target from interest; what is above it, and all of it at the end, is interest again."""
-        last = t == self.cash.interest.shape[1] - 1
-        owed = sum(self.owed[:-1])
-        target = 0 if last else np.rint(owed * self.structure.file.reserve.share).astype(np.int64)
+    def _fill_reserve(self) -> None:
+        """Up to its target from interest; what is above it is interest again."""
+        target = np.rint(sum(self.owed[:-1]) * self.structure.file.reserve.share).astype(np.int64)
         change = np.minimum(target - self.reserve, np.maximum(self.income, 0))
         self.reserve, self.income = self.reserve + change, self.income - change
-        if last:  # it stands for the notes before the residual
-            self.capital, self.income = self.capital + np.maximum(-change, 0), self.income - np.maximum(-change, 0)
 
     def _pay_principal(self, failing: Bool) -> None:
         if self.structure.file.allocation == "pro-rata":
@@ -228,7 +233,7 @@ class _Book:
             paid = np.minimum(self.capital, self.owed[k])
             self._repay(k, paid)
             self.capital = self.capital - paid
-        self._give(self.principal, -1, self.capital)  # more than the residual was owed: it is the residual's
+        self._give(self.interest, -1, self.capital)  # the residual has its principal: the rest is what it earns
         self.capital = np.zeros_like(self.capital)
 
     def _share_out(self, amount: I64) -> None:

@@ -34,7 +34,8 @@ class PoolBook(Recorder):
 
 
 def _sum(cents: I64, where: Bool) -> I64:
-    return np.where(where, cents, 0).sum(axis=1)
+    total: I64 = np.where(where, cents, 0).sum(axis=1)
+    return total
 
 
 def pool_cash(plan: Plan, seed: int, paths: U64) -> tuple[tuple[I64, ...], Defaults]:
