@@ -80,6 +80,7 @@ def contributions(run: str, level: float, by: str, tail_paths: bool, out: str | 
 @_run
 @click.option("--tranche", "layers", multiple=True, metavar="A:D", help="Shares (0.1:0.3) or dollars; may be repeated.")
 @_level
+@click.option("--pro-rata", is_flag=True, help="Each bears its share of every loss, not the lowest first.")
 @click.option("--by-year", is_flag=True, help="Also expected loss by year; runs paths again.")
 @click.option("--target-pd", type=float, multiple=True, metavar="P", help="Attachment for a probability of loss.")
 @click.option(
@@ -94,6 +95,7 @@ def tranches(
     run: str,
     layers: tuple[str, ...],
     level: float,
+    pro_rata: bool,
     by_year: bool,
     target_pd: tuple[float, ...],
     target_el: tuple[float, ...],
@@ -110,7 +112,7 @@ def tranches(
     saved = SavedRun.read(run)
     tables = {}
     if layers:
-        found = saved.tranches(layers, level=level)
+        found = saved.tranches(layers, level=level, allocation="pro-rata" if pro_rata else "sequential")
         tables["tranches"] = found.table
         _print_tranches(saved, found.table, level)
         if by_year:

@@ -419,8 +419,8 @@ def _share(loans: pd.DataFrame, column: str) -> F64:
     return np.asarray(loans[column].to_numpy(np.float64) * 100 / _commitment(loans))
 
 
-def loan_schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, market: Market) -> tuple[F64, F64]:
-    """Opening balances and scheduled principal (n_loans, H + 1) of rows of the loan tape, of each loan's commitment.
+def loan_terms(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, market: Market) -> tables.Terms:
+    """What the schedules of rows of the loan tape are made of.
 
     `first_month` (n_loans,) is the month from which debt service is due (docs/model.md 5.3).
     """
@@ -441,7 +441,7 @@ def loan_schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, 
         if loan in row and month <= horizon:
             vector[row[loan], month] += principal * 100 / commitment[row[loan]]
     kind = loans["amortisation"].to_numpy(str)
-    terms = tables.Terms(
+    return tables.Terms(
         balance=_share(loans, "balance_usd"),
         undrawn=_share(loans, "undrawn_usd"),
         draw_month=loans["draw_month"].to_numpy(np.int64),
@@ -453,6 +453,15 @@ def loan_schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, 
         rates=yearly * MONTH,
         vector=vector,
     )
+
+
+def loan_schedules(loans: pd.DataFrame, portfolio: Portfolio, first_month: I64, market: Market) -> tuple[F64, F64]:
+    """Opening balances and scheduled principal (n_loans, H + 1) of rows of the loan tape, of each loan's commitment.
+
+    Raises:
+        InputRejected: a balance grows beyond bounds.
+    """
+    terms, horizon = loan_terms(loans, portfolio, first_month, market), market.horizon_months
     with np.errstate(over="ignore", invalid="ignore"):
         opening, principal = tables.schedule(terms, horizon)
         grown = np.nan_to_num(opening, nan=np.inf).max(axis=1) > MAX_BALANCE_GROWTH

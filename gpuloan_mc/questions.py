@@ -15,13 +15,17 @@ from .plan import Plan
 from .reference.arithmetic import I64
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from .contributions import Contributions
+    from .inputs.pool_file import PoolFile
     from .names import Names
     from .portfolio import Portfolio
     from .replay import Replay
-    from .tranches import Tranches
+    from .tranche_cash import TrancheCash
+    from .tranches import Allocation, Tranches
 
 EVENTS_AT_ONCE = 1 << 20  # bounds the memory of paths that are run again
 LONGEST_CHUNK = 8192
@@ -109,15 +113,34 @@ class Questions:
 
         return tail_paths(self, level)
 
-    def tranches(self, tranches: Sequence[Any], *, level: float = 0.99) -> Tranches:
+    def tranches(
+        self, tranches: Sequence[Any], *, level: float = 0.99, allocation: Allocation = "sequential"
+    ) -> Tranches:
         """Layers of the loss: each a pair (attachment, detachment) or a text such as "0.1:0.3".
+
+        Allocation: losses from the bottom up (sequential), or to each layer by its share of the commitment (pro-rata).
 
         Raises:
             UsageError: a layer is inverted or overlaps another, or mixes shares and dollars.
         """
         from .tranches import Tranches
 
-        return Tranches.of(self, tranches, level=level)
+        return Tranches.of(self, tranches, level=level, allocation=allocation)
+
+    def waterfall(self, pool: PoolFile | str | Path, n_paths: int | None = None) -> TrancheCash:
+        """The cash-flow waterfall of all loans as one securitised pool (docs/waterfall.md).
+
+        Args:
+            pool: a pool.toml, or a book whose folder has one.
+            n_paths: how many of the run's paths, the first ones; None: all. Each is run again on the CPU.
+
+        Raises:
+            InputRejected: the pool's file is wrong, or its tranches take more than the commitment.
+            UsageError: a path does not lose what the run says.
+        """
+        from .tranche_cash import tranche_cash
+
+        return tranche_cash(self, pool, n_paths)
 
     def convergence(self, levels: Sequence[float] = (0.99,), *, target: float = 0.01) -> pd.DataFrame:
         """Measures against the first 2^k paths, and the paths that a relative error of `target` needs."""

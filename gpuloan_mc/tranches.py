@@ -1,7 +1,7 @@
 """Layers of the book's loss: what each loses, how likely, when, and where protection must begin.
 
 Losses are laid to layers from the bottom up. A layer from A to D loses min(loss, D) - min(loss, A) on each path, whole cents:
-layers that cover everything lose together what the book loses, on every path.
+layers that cover everything lose together what the book loses, on every path. Pro-rata, each bears its share of every loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import special
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CENTS = 100
+Allocation = Literal["sequential", "pro-rata"]
+ALLOCATIONS = ("sequential", "pro-rata")
 MAX_CENTS = 2**62
 _WAY_OUT = "write a tranche as attachment:detachment, such as 0.1:0.3 (shares) or 5000000:20000000 (dollars)"
 
@@ -51,6 +53,17 @@ class Layer:
         found: I64 = np.minimum(losses, top) - np.minimum(losses, self.attachment)
         return found
 
+    def share_of(self, losses: I64, commitment: int) -> I64:
+        """What it loses where every layer bears its share of the commitment in each loss, cents.
+
+        Bounds are rounded, not layers: layers that cover the commitment lose together what the book loses.
+        """
+        top = commitment if self.detachment is None else min(self.detachment, commitment)
+        lost = np.minimum(losses, commitment).astype(np.float64)
+        low, high = (np.rint(lost * (min(x, commitment) / commitment)) for x in (self.attachment, top))
+        found: I64 = (high - low).astype(np.int64)
+        return found
+
 
 @dataclass(frozen=True)
 class Tranches:
@@ -59,15 +72,20 @@ class Tranches:
     run: Questions = field(repr=False)
     layers: tuple[Layer, ...]
     level: float
+    allocation: Allocation = "sequential"
 
     @classmethod
-    def of(cls, run: Questions, tranches: Sequence[Any], *, level: float = 0.99) -> Tranches:
-        """Layers from pairs or texts, in any order.
+    def of(
+        cls, run: Questions, tranches: Sequence[Any], *, level: float = 0.99, allocation: Allocation = "sequential"
+    ) -> Tranches:
+        """Layers from pairs or texts, in any order; allocation: losses from the bottom up, or pro-rata.
 
         Raises:
             UsageError: a layer is inverted or overlaps another, or is no layer; or the level lies outside (0, 1).
         """
         exact_level(level)
+        if allocation not in ALLOCATIONS:
+            raise UsageError(f"allocation is {allocation!s:.40}; it must be {' or '.join(ALLOCATIONS)}")
         if not len(tranches):
             raise UsageError(f"no tranche is named; {_WAY_OUT}")
         layers = sorted((layer(t, run.commitment_usd) for t in tranches), key=lambda x: x.attachment)
@@ -78,7 +96,12 @@ class Tranches:
                     f"a tranche from {below.attachment / CENTS:,.0f} to {top} dollars overlaps one from "
                     f"{above.attachment / CENTS:,.0f}; let one end where the other begins"
                 )
-        return cls(run, tuple(layers), level)
+        return cls(run, tuple(layers), level, allocation)
+
+    def _losses(self, layer: Layer, losses: I64) -> I64:
+        if self.allocation == "pro-rata":
+            return layer.share_of(losses, round(self.run.commitment_usd * CENTS))
+        return layer.losses(losses)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -88,7 +111,7 @@ class Tranches:
         return pd.DataFrame([self._row(x) for x in self.layers])
 
     def _row(self, layer: Layer) -> dict[str, Any]:
-        losses, n = layer.losses(self.run.losses), self.run.n_paths
+        losses, n = self._losses(layer, self.run.losses), self.run.n_paths
         moments, ordered = Moments.of(losses), np.sort(losses)
         tail = risk.tails(ordered, [self.level])[0]
         hit = int(np.count_nonzero(losses))
@@ -131,13 +154,14 @@ class Tranches:
         n_years = -(-self.run.horizon_months // 12)
         zero = Moments(0, 0, 0)
         found = [[zero] * n_years for _ in self.layers]
-        again = np.nonzero(self.run.losses > min(x.attachment for x in self.layers))[0]
+        reached = 0 if self.allocation == "pro-rata" else min(x.attachment for x in self.layers)
+        again = np.nonzero(self.run.losses > reached)[0]
         for chunk, events in self.run.checked_events(again):
             by_end = np.zeros((len(chunk), n_years), dtype=np.int64)
             np.add.at(by_end, (events.path, (events.month - 1) // 12), events.loss)
             by_end = by_end.cumsum(axis=1)
             for layer, moments in zip(self.layers, found, strict=True):
-                in_year = np.diff(layer.losses(by_end), axis=1, prepend=0)
+                in_year = np.diff(self._losses(layer, by_end), axis=1, prepend=0)
                 moments[:] = [a + b for a, b in zip(moments, Moments.columns(in_year), strict=True)]
         rows = []
         for layer, moments in zip(self.layers, found, strict=True):

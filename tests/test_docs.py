@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 SCENARIOS = ROOT / "docs" / "scenarios.md"
+WATERFALL = ROOT / "docs" / "waterfall.md"
 DECISIONS = ROOT / "docs" / "decisions-with-gpuloan.md"
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
@@ -76,8 +77,8 @@ def agrees(shown, page):
 
 @pytest.mark.parametrize(
     "page, least, untold",
-    [(TUTORIAL, 6, 0), (SCENARIOS, 4, 1), (DECISIONS, 6, 0)],
-    ids=["tutorial", "scenarios", "decisions"],
+    [(TUTORIAL, 6, 0), (SCENARIOS, 4, 1), (DECISIONS, 6, 0), (WATERFALL, 2, 0)],
+    ids=["tutorial", "scenarios", "decisions", "waterfall"],
 )
 def test_a_page_gives_what_it_says(tmp_path, page, least, untold):
     found, shown, compared = blocks(page), "", 0

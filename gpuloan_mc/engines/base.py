@@ -79,6 +79,21 @@ class Events:
     loss: I64
 
 
+@dataclass(frozen=True, slots=True)
+class PoolCash:
+    """What the GPU loans pay and owe, by path and month: (n_paths, T + 1) cents, column t is month t; nothing is in column 0.
+
+    Each loan's amount is rounded to the cent by itself before it is added (docs/model.md 9).
+    """
+
+    interest: I64  # paid; what joins the balance of a loan that is not due is none
+    principal: I64  # scheduled, swept, refinanced or repaid: opening less closing balance of the loans that pay
+    drawn: I64  # undrawn parts that joined the balance
+    balance: I64  # of the loans that live, after the month
+    defaulted: I64  # exposure of the loans that default in the month
+    recovery: I64  # exposure less loss, in the month of the sale, as of the month of default
+
+
 class Engine(Protocol):
     """A way to run paths. Engines differ in speed, never in a single integer."""
 
@@ -105,6 +120,9 @@ class EventEngine(Engine, Protocol):
 
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
         """Every default of the paths with these numbers."""
+
+    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
+        """What the GPU loans of the paths with these numbers pay and owe, and every default of all loans."""
 
 
 def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults, prices: F32 | None = None) -> PathTable:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..plan import Plan
 from ..reference.arithmetic import I64
-from .base import Events, Footprint, PathTable, table_bytes
+from .base import Events, Footprint, PathTable, PoolCash, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -122,6 +122,12 @@ class NumbaCpu:
             _wait_for(futures, stop)
         rows = [block for future in futures for block in future.result()]
         return Events(*np.ascontiguousarray(np.concatenate(rows).T))
+
+    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
+        """What the GPU loans of the paths with these numbers pay and owe: from the reference, whose integers are the same."""
+        from .numpy_reference import NumpyReference
+
+        return NumpyReference().pool_cash(plan, seed, paths)
 
 
 def warm_up() -> tuple[Compiled, Path | None]:

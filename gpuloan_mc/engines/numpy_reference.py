@@ -7,8 +7,9 @@ import numpy as np
 from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
-from ..reference.path import History, Recorder, record_paths, run_paths
-from .base import Events, Footprint, LoanTable, PathTable, tally
+from ..reference.path import Defaults, History, Recorder, record_paths, run_paths
+from ..reference.pool import pool_cash
+from .base import Events, Footprint, LoanTable, PathTable, PoolCash, tally
 
 # An array of this many float32 and its float64 companions stay in a core's cache.
 _TILE = 65_536
@@ -48,14 +49,30 @@ class NumpyReference:
         parts = []
         for first in range(0, len(paths), size):
             rows = run_paths(plan, seed, paths[first : first + size].astype(np.uint64))
-            columns = (rows.path + first, rows.loan, rows.month, rows.cause, rows.ead, rows.loss)
-            parts.append(np.stack([column.astype(np.int64) for column in columns]))
+            parts.append(_event_columns(rows, first))
         return Events(*np.concatenate(parts, axis=1))
+
+    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
+        """What the GPU loans of the paths with these numbers pay and owe, and every default of all loans."""
+        size = paths_at_once(plan)
+        cash, events = [], []
+        for first in range(0, len(paths), size):
+            amounts, rows = pool_cash(plan, seed, paths[first : first + size].astype(np.uint64))
+            cash.append(amounts)
+            events.append(_event_columns(rows, first))
+        columns = (np.concatenate(column) for column in zip(*cash, strict=True))
+        return PoolCash(*columns), Events(*np.concatenate(events, axis=1))
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""
         defaults, history = record_paths(plan, seed, paths.astype(np.uint64), Recorder(plan, len(paths)))
         return LoanTable(paths, defaults, history)
+
+
+def _event_columns(rows: Defaults, first: int) -> I64:
+    """The columns of `Events`; `first`: the place of the rows' first path."""
+    columns = (rows.path + first, rows.loan, rows.month, rows.cause, rows.ead, rows.loss)
+    return np.stack([column.astype(np.int64) for column in columns])
 
 
 def _prices(plan: Plan, history: History) -> F32:

@@ -44,6 +44,7 @@ _TITLES: dict[Scope, str] = {
     "row": "Rows",
     "market": "market.toml",
     "scenario": "Scenarios",
+    "pool": "Pools",
     "plan": "Found when a run begins",
     "warning": "Warnings, which stop nothing",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["book", "file", "row", "market", "scenario", "plan", "warning"]
+Scope = Literal["book", "file", "row", "market", "scenario", "pool", "plan", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,16 @@ _TABLE = [
         ("no-row", "scenarios", "some row fits a filter", "correct its value"),
         ("not-to-scale", "scenarios", "numbers are scaled and shifted, text is set; a column is set to its own kind",
          "use set, or a value of the other kind"),
+    ),
+    *_rules(
+        "pool",
+        ("no-pool", "--pool", "the pool's file is there", "name one with --pool FILE (docs/waterfall.md shows one)"),
+        ("pool-size", "pool.toml", "the tranches above the residual take less than the commitment",
+         "lower a share or a size_usd"),
+        ("residual", "pool.toml", "the last tranche has neither size, interest nor tests: it takes what is left",
+         "add a tranche after it, or take that key away"),
+        ("no-test", "pool.toml", "turbo = 'breach' has a test to wait for",
+         "give a tranche overcollateralisation or interest_cover, or set turbo to never or always"),
     ),
     *_rules(
         "plan",

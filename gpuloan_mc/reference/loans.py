@@ -160,18 +160,31 @@ class Cash:
     closing: F32  # balance after the month
 
 
+@dataclass(slots=True)
+class Debt:
+    """One month of what the loans owe, of the commitment."""
+
+    drawn: Bool  # the undrawn part joined the balance
+    opening: F32  # with it
+    interest: F32  # of the month; of loans that are not due it joins the balance
+    paying: Bool
+    lives: Bool  # owes something after the month
+    closing: F32
+
+
 def step_loans(
     plan: Plan, t: int, state: LoanState, months: I32, prices: Prices, chains: list[tuple[I64, I64]]
-) -> tuple[Bool, I32, Cash]:
+) -> tuple[Bool, I32, Cash, Debt]:
     """(5.3)-(5.6) of month t: who defaults and why; the survivors pay, sweep and are repaid.
 
     Returns:
-        defaulted (n_paths, n_loans), cause, and the month's cash; balance, reserve and support of defaulted loans stay
-        as they opened.
+        defaulted (n_paths, n_loans), cause, the month's cash and debt; balance, reserve and support of defaulted loans
+        stay as they opened.
     """
     loans = plan.loans
-    opening = state.balance + np.where(loans.draw_month == t, loans.undrawn, f32(0))
-    state.balance = np.where(state.alive, opening, state.balance)
+    drawn = state.alive & (loans.draw_month == t)
+    state.balance = np.where(drawn, state.balance + loans.undrawn, state.balance)
+    opening = state.balance
     rates = monthly_rates(plan, t)
     due, matures = loans.first_month <= t, loans.term == t
     parent_month = np.take(months, loans.parent, axis=1)
@@ -199,7 +212,8 @@ def step_loans(
     after = np.where(refinanced, f32(0), state.balance - principal)
     cash = _waterfall(loans, t, state, paying & due, service, income, after, value)
     _pay(loans, t, state, cash)
-    return defaulted, cause, cash
+    debt = Debt(drawn, opening, opening * rates, cash.paying, state.alive & ~defaulted, state.balance)
+    return defaulted, cause, cash, debt
 
 
 def needs_value(loans: LoanPlan, t: int) -> bool:

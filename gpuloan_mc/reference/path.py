@@ -79,6 +79,9 @@ class Recorder:
     def cash(self, t: int, cash: gpu_loans.Cash) -> None:
         """The waterfall of month t."""
 
+    def debt(self, t: int, debt: gpu_loans.Debt) -> None:
+        """What the loans owe in month t."""
+
     def history(self, demand: market.DemandPath, default_months: I32) -> History:
         """Everything kept."""
         return History(
@@ -157,9 +160,10 @@ class _GpuBook:
         """(c), (d): contracts, cash and defaults of month t."""
         plan, seed, paths, state = self.plan, self.seed, self.paths, self.state
         gpu_loans.step_deployments(plan, seed, paths, t, state, months, regime, prices, released)
-        defaulted, causes, cash = gpu_loans.step_loans(plan, t, state, months, prices, self.chains)
+        defaulted, causes, cash, debt = gpu_loans.step_loans(plan, t, state, months, prices, self.chains)
         if recorder is not None:
             recorder.cash(t, cash)
+            recorder.debt(t, debt)
         if defaulted.any():
             self.open.append(recovery.open_workouts(plan, seed, paths, t, state, defaulted, causes, prices))
 

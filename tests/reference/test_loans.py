@@ -218,7 +218,7 @@ def balances(plan, n_paths, seed=1):
         )
         reference_obligors.defaults(plan.obligors, t, parties)
         reference.step_deployments(plan, seed, paths, t, state, parties.months, demand.regimes[t], prices, released)
-        defaulted, _, _ = reference.step_loans(plan, t, state, parties.months, prices, chains)
+        defaulted, *_ = reference.step_loans(plan, t, state, parties.months, prices, chains)
         assert np.all(state.balance >= 0)
         assert np.all(state.reserve >= 0)
         assert np.all(state.support >= 0)
