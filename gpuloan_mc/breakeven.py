@@ -257,7 +257,7 @@ def _out_of_reach(between: Range, target: Target, first: Reading, last: Reading)
     ]
     goal = f"{first.goal:g}" if first.goal < 1 else f"{first.goal:,.0f} dollars"
     return (
-        f"the {target.figure} is {shown[0]} at {between.parameter} {between.setting(between.low)} and {shown[1]} at "
+        f"{target.figure} is {shown[0]} at {between.parameter} {between.setting(between.low)} and {shown[1]} at "
         f"{between.setting(between.high)}: {goal} does not lie between; widen the range or move the goal"
     )
 

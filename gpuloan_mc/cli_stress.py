@@ -340,33 +340,38 @@ def _print_break_even(book: str, found: BreakEven) -> None:
     between, goal = found.between, _goal(found.reading)
     title = f"{book}: {found.target.figure}; {found.n_paths:,} paths each, seed {found.seed}"
     page = table(title, between.parameter, "figure", "95 %", "paths behind it")
+    # digits as the interval supports them, where one is known
+    ends = [x for x in (found.low, found.high) if x is not None]
+    error = max([found.step, *(abs(x - found.value) / 1.96 for x in ends)])
+    value, low, high = (
+        "…" if x is None else figure_and_error(x, error)[0] for x in (found.value, found.low, found.high)
+    )
+    factor = "× " if between.how == "scale" else ""
     rows = found.table.set_index("level")
-    for level in (between.low, found.value, between.high):
+    names = {
+        between.low: between.setting(between.low),
+        found.value: factor + value,
+        between.high: between.setting(between.high),
+    }
+    for level, name in names.items():
         row: Any = rows.loc[level]
         bounds = " to ".join(_amount(x, row.goal) for x in (row.low, row.high))
-        page.add_row(between.setting(level), _amount(row.value, row.goal), bounds, f"{int(row.tail_paths):,}")
-    low, high = (None if x is None else x for x in (found.low, found.high))
-    if low is None or high is None:
-        value, _ = figure_and_error(found.value, found.step)
-    else:
-        value, _ = figure_and_error(found.value, max((high - low) / 3.92, found.step))
-    ends = " to ".join("…" if x is None else f"{x:.4g}" for x in (low, high))
-    factor = "× " if between.how == "scale" else ""
-    lines = [f"{found.target.figure} reaches {goal} at {between.parameter} {factor}{value} (95 %: {ends})"]
-    if low is None or high is None:
-        lines.append("… the interval goes beyond the range that was searched, or the paths are too few for one")
-    show(page, *lines, *few_paths({f"{between.setting(found.value)}": found.reading.tail_paths}))
+        page.add_row(name, _amount(row.value, row.goal), bounds, f"{int(row.tail_paths):,}")
+    lines = [f"{found.target.figure} reaches {goal} at {between.parameter} {factor}{value} (95 %: {low} to {high})"]
+    if len(ends) < 2:
+        lines.append("…: the interval goes beyond the range that was searched, or the paths are too few for one")
+    show(page, *lines, *few_paths({f"{between.parameter} {factor}{value}": found.reading.tail_paths}))
 
 
 def _goal(reading: Reading) -> str:
-    return f"{reading.goal:.2%}" if reading.goal < 1 else f"{reading.goal / 1e6:,.1f} million dollars"
+    return f"{reading.goal:.2%}" if reading.goal < 1 else f"{reading.goal / 1e6:,.4g} million dollars"
 
 
 def _amount(value: float, goal: float) -> str:
     """A probability where the goal is one, else millions of dollars."""
     if value != value:
         return "…"
-    return f"{value:.2%}" if goal < 1 else f"{value / 1e6:,.1f} $m"
+    return f"{value:.2%}" if goal < 1 else f"{value / 1e6:,.0f} $m"
 
 
 def _print_grid(book: str, found: Grid, level: float) -> None:
