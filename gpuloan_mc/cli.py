@@ -412,6 +412,7 @@ def _print_prices(simulated: Prices) -> None:
         table,
         f"share of paths in each regime, a standard error of at most {error:.1f} points:",
         *(f"month {month}: {', '.join(names)}" for month, names in lines.items()),
+        *_few_paths({"5 and 95 %": simulated.n_paths // 20}),
     )
 
 
