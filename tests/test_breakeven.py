@@ -62,7 +62,8 @@ def test_wrong_parameters_are_sentences(busy_book, parameter, value, error, text
 
 
 def test_changes_are_joined():
-    one, other = {"market": {"set": {"a": 1}}, "loans": [1]}, {"market": {"set": {"b": 2}, "scale": {"c": 3}}, "loans": [2]}
+    one = {"market": {"set": {"a": 1}}, "loans": [1]}
+    other = {"market": {"set": {"b": 2}, "scale": {"c": 3}}, "loans": [2]}
     assert merged(one, other) == {"market": {"set": {"a": 1, "b": 2}, "scale": {"c": 3}}, "loans": [1, 2]}
     assert one == {"market": {"set": {"a": 1}}, "loans": [1]}
 
@@ -73,7 +74,9 @@ def test_changes_are_joined():
 @pytest.fixture(scope="module")
 def found(busy_book):
     world, portfolio = busy_book()
-    ends = [simulate(portfolio, world, n_paths=400, scenarios=[HAIRCUT.at(v)]).expected_shortfall[0.95] for v in (0.1, 0.6)]
+    ends = [
+        simulate(portfolio, world, n_paths=400, scenarios=[HAIRCUT.at(v)]).expected_shortfall[0.95] for v in (0.1, 0.6)
+    ]
     target = ShortfallLimit(0.95, sum(ends) / 2)
     return world, portfolio, ends, break_even(portfolio, world, HAIRCUT, target, n_paths=400, steps=6)
 
@@ -129,7 +132,9 @@ def test_shares_are_of_the_commitment(pool, market):
 def test_few_paths_give_no_interval(pool, market):
     world = market(hazard_classes=[{"name": "pool", "hazard": 0.3}])
     book = pool(world, 10)
-    answer = break_even(book, world, Range("loans.lgd", 0.1, 0.9), ShortfallLimit(0.99, 0.2), n_paths=80, engine="numpy")
+    answer = break_even(
+        book, world, Range("loans.lgd", 0.1, 0.9), ShortfallLimit(0.99, 0.2), n_paths=80, engine="numpy"
+    )
     assert answer.reading.tail_paths == 1 and math.isnan(answer.reading.low)
     assert answer.low is None and answer.high is None
     assert json.dumps(answer.to_json_dict(), allow_nan=False)

@@ -323,7 +323,7 @@ def test_a_loan_is_removed_and_its_effect_printed(tmp_path):
         ([*GRID, "--x", "loans.lgd=0.1", "--y", "loans.lgd=0.2"], 2, "name two"),
         ([*GRID, "--x", "loans.lgd=0.1", "--y", "obligor.pd_scale=1,2"], 3, "unknown key 'obligor'"),
         (["marginal", "vasicek-100", "--paths", "50"], 2, "name loans to remove with --remove ID"),
-        (["marginal", "vasicek-100", "--paths", "50", "--remove", "L1O1"], 2, "no loan 'L1O1' in this book. Did you mean"),
+        (["marginal", "vasicek-100", "--paths", "50", "--remove", "L1O1"], 2, "no loan 'L1O1' in this book. Did you"),
         (["marginal", "vasicek-100", "--paths", "50", "--add", "vasicek-100"], 2, "both books have 'L001'; rename it"),
         (["marginal", "vasicek-100", "--paths", "50", "--add", "nothing"], 3, "nothing"),
     ],
@@ -393,4 +393,3 @@ def test_contributions_tranches_and_convergence_print_pages(saved, tmp_path):
     page = gpuloan_mc("convergence", saved, "--seeds", 3, "--out", tmp_path / "sure").stdout
     assert "3 seeds of 400 paths" in page and "few paths: the tail at 99 %" in page
     assert (tmp_path / "sure" / "stability.parquet").is_file()
-

@@ -67,7 +67,9 @@ def test_seeds_go_round_at_the_last(pool, market):
     assert last.stability(2, []).iloc[0]["mean_usd"] == pytest.approx((last.expected_loss + first.expected_loss) / 2)
 
 
-@pytest.mark.parametrize("arguments, text", [((1,), "seeds is 1"), ((1001,), "seeds is 1001"), ((2, [1.0]), "level is 1.0")])
+@pytest.mark.parametrize(
+    "arguments, text", [((1,), "seeds is 1"), ((1001,), "seeds is 1001"), ((2, [1.0]), "level is 1.0")]
+)
 def test_wrong_arguments_are_sentences(run, arguments, text):
     with pytest.raises(UsageError, match=text):
         run.stability(*arguments)
