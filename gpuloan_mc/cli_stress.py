@@ -273,13 +273,12 @@ def marginal(book: str, remove: tuple[str, ...], add: str | None, out: str | Non
     from . import marginal as marginals
     from .simulation import simulate
 
-    if not remove and add is None:
-        raise UsageError("name loans to remove with --remove ID, or a book to add with --add FOLDER")
     _check_folder(out, marginals.MANIFEST)
     portfolio = read_book(book)
+    marginals.changed_book(portfolio, remove, add)  # what is refused is refused before the runs
     with progress_bar(hidden=as_json) as progress:
         run = simulate(portfolio, portfolio.market, progress=progress, **how)
-    found = marginals.marginal(run, remove, add)
+    found = marginals.marginal(run, remove, add, workers=how["workers"])
     _hand_over(found, out, as_json, lambda: _print_marginal(book, found))
 
 

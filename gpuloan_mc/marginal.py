@@ -112,10 +112,33 @@ class Marginal:
         return target
 
 
-def marginal(run: Questions, remove: Sequence[str] = (), add: Portfolio | str | Path | None = None) -> Marginal:
+def marginal(
+    run: Questions,
+    remove: Sequence[str] = (),
+    add: Portfolio | str | Path | None = None,
+    *,
+    workers: int | None = None,
+) -> Marginal:
     """The book of a run without some loans, with others, or both, on the run's own paths.
 
     Draws are keyed by ids, so every party, price and loan that stays draws what it drew before.
+
+    Args:
+        remove, add: as in `changed_book`. workers: as in `simulate`.
+
+    Raises:
+        UsageError, InputRejected: as `changed_book`; UsageError: the run is not what its book gives again.
+    """
+    book, removed, added = changed_book(run.portfolio, remove, add)
+    before = run if isinstance(run, Result) else _again(run, workers)
+    after = simulate(book, book.market, n_paths=before.n_paths, seed=before.seed, engine=before.engine, workers=workers)
+    return Marginal(removed, added, before, after, _own_losses(before, removed), _own_losses(after, added))
+
+
+def changed_book(
+    portfolio: Portfolio, remove: Sequence[str] = (), add: Portfolio | str | Path | None = None
+) -> tuple[Portfolio, tuple[str, ...], tuple[str, ...]]:
+    """A book without some loans and with others; the ids of those that went and of those that joined.
 
     Args:
         remove: ids of loans; their deployments and schedules go with them, their parties stay.
@@ -123,36 +146,31 @@ def marginal(run: Questions, remove: Sequence[str] = (), add: Portfolio | str | 
             that both books have must be the same in both.
 
     Raises:
-        UsageError: nothing is asked for, no such loan, none is left, an id is in both books, or the run is not what its
-            book gives again.
+        UsageError: nothing is asked for, no such loan, none is left, or an id is in both books.
         InputRejected: the added book breaks a rule, or the two together do.
     """
     if isinstance(remove, str):
         remove = [remove]
     if not len(remove) and add is None:
         raise UsageError("name loans to remove, or a book to add")
-    removed = _known(run, remove)
-    book = _without(run.portfolio, removed)
+    removed = _known([str(i) for i in portfolio.loans["loan_id"]], remove)
+    tapes = _without(portfolio, removed)
     added: tuple[str, ...] = ()
     if add is not None:
-        other = add if isinstance(add, Portfolio) else Portfolio.read(add, run.portfolio.market)
+        other = add if isinstance(add, Portfolio) else Portfolio.read(add, portfolio.market)
         added = tuple(str(i) for i in other.loans["loan_id"])
-        book = _joined(book, other)
-    if not len(book["loans"]):
+        tapes = _joined(tapes, other)
+    if not len(tapes["loans"]):
         raise UsageError("no loan is left in the book; remove fewer")
-    before = run if isinstance(run, Result) else _again(run)
-    engine, n, seed = before.engine, before.n_paths, before.seed
-    changed = run.portfolio.replace(**book)
-    after = simulate(changed, changed.market, n_paths=n, seed=seed, engine=engine)
-    return Marginal(removed, added, before, after, _own_losses(before, removed), _own_losses(after, added))
+    return portfolio.replace(**tapes), removed, added
 
 
-def _known(run: Questions, ids: Sequence[str]) -> tuple[str, ...]:
+def _known(loans: list[str], ids: Sequence[str]) -> tuple[str, ...]:
     """The ids, each once."""
     found = tuple(dict.fromkeys(str(i) for i in ids))
     for name in found:
-        if name not in run.names.loans:
-            raise UsageError(f"no loan {shown(name)} in this book.{suggest(name, run.names.loans)}")
+        if name not in loans:
+            raise UsageError(f"no loan {shown(name)} in this book.{suggest(name, loans)}")
     return found
 
 
@@ -200,9 +218,9 @@ def _check_same(mine: pd.DataFrame, theirs: pd.DataFrame, ids: list[str]) -> Non
         )
 
 
-def _again(run: Questions) -> Result:
+def _again(run: Questions, workers: int | None) -> Result:
     """A saved run as a result."""
-    found = simulate(run.portfolio, run.portfolio.market, n_paths=run.n_paths, seed=run.seed)
+    found = simulate(run.portfolio, run.portfolio.market, n_paths=run.n_paths, seed=run.seed, workers=workers)
     if not np.array_equal(found.losses, run.losses):
         raise UsageError(
             "the run's book gives other losses when it is run again. Run the book again with --out, then ask again"

@@ -185,15 +185,15 @@ def test_a_break_even_writes_what_the_schema_says(found, tmp_path):
 
 @pytest.mark.slow
 def test_intervals_of_break_evens_are_as_wide_as_the_spread_over_seeds(busy_book):
-    """Sixty seeds know a spread to 9 %."""
+    """Thirty seeds know a spread to 13 %."""
     world, portfolio = busy_book()
-    target = ShortfallLimit(0.95, 0.12)
+    target, haircut = ShortfallLimit(0.95, 55e6), Range("gpu.recovery.haircut_mean", 0.05, 0.8)
     found = [
-        break_even(portfolio, world, HAIRCUT, target, n_paths=2000, seed=seed, steps=9, workers=1) for seed in range(60)
+        break_even(portfolio, world, haircut, target, n_paths=1000, seed=seed, steps=6, workers=1) for seed in range(30)
     ]
     spread = np.std([f.value for f in found], ddof=1)
     stated = np.mean([(f.high - f.low) / 3.92 for f in found])
-    assert stated == pytest.approx(spread, rel=0.25)
+    assert stated == pytest.approx(spread, rel=0.35)
 
 
 # --- grid -------------------------------------------------------------------------------------------------------------

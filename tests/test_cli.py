@@ -322,7 +322,7 @@ def test_a_loan_is_removed_and_its_effect_printed(tmp_path):
         ([*GRID, "--x", "loans.lgd=0.1,0.1", "--y", "obligors.pd_scale=1,2"], 2, "each once"),
         ([*GRID, "--x", "loans.lgd=0.1", "--y", "loans.lgd=0.2"], 2, "name two"),
         ([*GRID, "--x", "loans.lgd=0.1", "--y", "obligor.pd_scale=1,2"], 3, "unknown key 'obligor'"),
-        (["marginal", "vasicek-100", "--paths", "50"], 2, "name loans to remove with --remove ID"),
+        (["marginal", "vasicek-100", "--paths", "50"], 2, "name loans to remove, or a book to add"),
         (["marginal", "vasicek-100", "--paths", "50", "--remove", "L1O1"], 2, "no loan 'L1O1' in this book. Did you"),
         (["marginal", "vasicek-100", "--paths", "50", "--add", "vasicek-100"], 2, "both books have 'L001'; rename it"),
         (["marginal", "vasicek-100", "--paths", "50", "--add", "nothing"], 3, "nothing"),
