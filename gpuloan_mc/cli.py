@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from . import __version__, cli_pool, cli_questions
-from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
+from . import __version__, cli_pool, cli_questions, cli_stress
+from .cli_options import PATHS, SEED, WORKERS
+from .cli_options import progress_bar as _progress
+from .cli_options import read_book as _read_book
+from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected
 from .terminal import count as _count
+from .terminal import few_paths as _few_paths
 from .terminal import plus_minus as _plus_minus
 from .terminal import show as _show
 from .terminal import table as _table
 
 if TYPE_CHECKING:
-    from .comparison import Stress
     from .portfolio import Portfolio
     from .prices import PricePoint, Prices
     from .result import Result
-    from .sensitivity import Range, Sensitivities
 
     _ListOfNumbers = click.ParamType[tuple[int, ...]]
 else:
     _ListOfNumbers = click.ParamType  # older versions of click have no type argument
 
-SEED = click.IntRange(0, 2**64 - 1)
 ENGINE = click.Choice(["auto", "cuda", "numba-cuda", "numba", "numpy"])
-LEVEL = click.Choice(["0.95", "0.99", "0.999", "0.9997"])
 _scenarios = click.option(
     "--scenario", "chain", multiple=True, metavar="NAME|FILE", help="Apply a scenario first; may be given again."
 )
@@ -102,7 +102,7 @@ def cli() -> None:
     """
 
 
-for _topic in (cli_questions, cli_pool):
+for _topic in (cli_questions, cli_stress, cli_pool):
     for _command in _topic.COMMANDS:
         cli.add_command(_command)
 
@@ -121,12 +121,12 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 
 @cli.command()
 @click.argument("book", metavar="BOOK")
-@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures to simulate.  [default: by engine]")
+@click.option("--paths", type=PATHS, help="Futures to simulate.  [default: by engine]")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Same book, seed and path: same loss.")
 @click.option("--engine", type=ENGINE, default="auto", show_default=True, help="No engine changes a figure.")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]")
+@click.option("--workers", type=WORKERS, help="Threads of numba; changes no figure.  [default: all cores]")
 @click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda; changes no figure.  [default: 0]")
-@click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time; changes no figure.")
+@click.option("--chunk", type=PATHS, help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -207,26 +207,13 @@ def _problems_kept(folder: Path | None) -> Iterator[None]:
         raise
 
 
-def _read_book(book: str, on_bad_row: Literal["refuse", "reject"]) -> Portfolio:
-    """The portfolio; what was warned of or left out is told."""
-    from .portfolio import Portfolio
-
-    portfolio = Portfolio.read(book, on_bad_row=on_bad_row)
-    for line in portfolio.warnings:
-        click.echo(f"warning: {line}", err=True)
-    if on_bad_row == "reject" and portfolio.reconciliation is not None:
-        for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
-            click.echo(line, err=True)
-    return portfolio
-
-
 @cli.command()
 @click.argument("book", metavar="BOOK")
-@click.option("--paths", type=click.IntRange(1, 2**40), help="Futures that the run would simulate.  [default: by engine]")
+@click.option("--paths", type=PATHS, help="Futures that the run would simulate.  [default: by engine]")
 @click.option("--engine", type=ENGINE, default="auto", show_default=True)
-@click.option("--workers", type=click.IntRange(1, 1024), help="Threads of numba.  [default: all cores]")
+@click.option("--workers", type=WORKERS, help="Threads of numba.  [default: all cores]")
 @click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda.  [default: 0]")
-@click.option("--chunk", type=click.IntRange(1, 2**40), help="Paths at a time.")
+@click.option("--chunk", type=PATHS, help="Paths at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def plan(
     book: str,
@@ -243,7 +230,13 @@ def plan(
     from .forecast import forecast
 
     portfolio = _read_book(book, "refuse")
-    options: dict[str, Any] = {"n_paths": paths, "engine": engine, "workers": workers, "devices": devices, "chunk": chunk}
+    options: dict[str, Any] = {
+        "n_paths": paths,
+        "engine": engine,
+        "workers": workers,
+        "devices": devices,
+        "chunk": chunk,
+    }
     found = forecast(portfolio, portfolio.market, **options)
     if as_json:
         click.echo(json.dumps(found.to_json_dict(), indent=2, allow_nan=False))
@@ -274,126 +267,6 @@ def check(book: str, as_json: bool, chain: tuple[str, ...]) -> None:
         from .profile_page import page
 
         _show(*page(book, profile))
-
-
-@cli.command()
-@click.argument("book", metavar="BOOK")
-@click.option(
-    "--scenario",
-    "chosen",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="One of them; may be given again.  [default: all bundled ones that fit]",
-)
-@click.option("--paths", type=click.IntRange(1, 2**40), default=50_000, show_default=True, help="Futures of each.")
-@click.option("--seed", type=SEED, default=1, show_default=True, help="The same for all of them.")
-@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]"
-)
-@click.option("--level", type=LEVEL, default="0.99", show_default=True, help="Of the VaR and ES shown.")
-@click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write stress.parquet and stress.json.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def stress(
-    book: str,
-    chosen: tuple[str, ...],
-    paths: int,
-    seed: int,
-    engine: str,
-    workers: int | None,
-    level: str,
-    out: str | None,
-    as_json: bool,
-) -> None:
-    """Run BOOK as it is and under each scenario on the same random numbers: figures, and differences with their errors."""
-    from . import comparison
-    from .files import empty_folder
-
-    if out is not None:
-        empty_folder(Path(out), marks=(comparison.MANIFEST,))  # refused now rather than after the runs
-    portfolio = _read_book(book, "refuse")
-    with _progress(hidden=as_json) as progress:
-        found = comparison.stress(
-            portfolio, portfolio.market, chosen or None,
-            n_paths=paths, seed=seed, engine=engine, workers=workers, progress=progress,
-        )  # fmt: skip
-    if out is not None:
-        found.write(out)
-    if as_json:
-        import json
-
-        click.echo(json.dumps(found.to_json_dict(), indent=2, allow_nan=False))
-    else:
-        _print_stress(book, found, float(level))
-
-
-class _Bump(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
-    """KEY=LOW:HIGH, with × or x before the ends for factors."""
-
-    name = "bump"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        key, _, ends = value.partition("=")
-        how: Literal["set", "scale"] = "scale" if ends.lower().startswith(("x", "×")) else "set"
-        try:
-            low, high = (float(end) for end in ends.lower().lstrip("x×").split(":"))
-        except ValueError:
-            self.fail(
-                f"{value!r} is no KEY=LOW:HIGH, such as gpu.overhang.impact=0.3:2.5 or loans.balance_usd=x0.9:1.1"
-            )
-        from .sensitivity import Range
-
-        return Range(key, low, high, how)
-
-
-@cli.command()
-@click.argument("book", metavar="BOOK")
-@click.option(
-    "--bump",
-    "ranges",
-    type=_Bump(),
-    multiple=True,
-    metavar="KEY=LOW:HIGH",
-    help="A parameter and its range; may be given again.  [default: what is judgement]",
-)
-@click.option("--paths", type=click.IntRange(1, 2**40), default=20_000, show_default=True, help="Futures of each run.")
-@click.option("--seed", type=SEED, default=1, show_default=True)
-@click.option("--engine", type=click.Choice(["auto", "numba", "numpy"]), default="auto", show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Threads of numba; changes no figure.  [default: all cores]"
-)
-@click.option(
-    "--level", type=LEVEL, default="0.99", show_default=True, help="Of the ES by which parameters are ordered."
-)
-@click.option(
-    "--out", type=click.Path(file_okay=False), metavar="DIR", help="Write sensitivities.parquet and the runs."
-)
-def sensitivities(
-    book: str,
-    ranges: tuple[Range, ...],
-    paths: int,
-    seed: int,
-    engine: str,
-    workers: int | None,
-    level: str,
-    out: str | None,
-) -> None:
-    """Run BOOK with one parameter after another at the ends of its range: which judgement moves the tail most."""
-    from . import sensitivity
-    from .comparison import MANIFEST
-    from .files import empty_folder
-
-    if out is not None:
-        empty_folder(Path(out), marks=(MANIFEST,))
-    portfolio = _read_book(book, "refuse")
-    with _progress(hidden=False) as progress:
-        found = sensitivity.sensitivities(
-            portfolio, portfolio.market, ranges or None,
-            n_paths=paths, seed=seed, engine=engine, workers=workers, progress=progress,
-        )  # fmt: skip
-    if out is not None:
-        found.write(out)
-    _print_tornado(book, found, float(level))
 
 
 @cli.command()
@@ -476,21 +349,6 @@ def doctor(engine: str) -> None:
     click.echo("all is well")
 
 
-@contextmanager
-def _progress(hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the time left, on a terminal only."""
-    if hidden or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("paths"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("paths", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _print_result(book: str, result: Result) -> None:
     share = 100 / result.commitment_usd
 
@@ -528,64 +386,7 @@ def _print_result(book: str, result: Result) -> None:
         f"{result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",
     ]
-    thin = [f"{100 * level:g} %" for level, n in result.figures.tail_paths.items() if n < 50]
-    if thin:
-        lines.append(f"few paths: the tail at {', '.join(thin)} rests on fewer than 50 paths; raise --paths")
-    _show(table, *lines)
-
-
-_STRESS_COLUMNS: tuple[tuple[str, str, float], ...] = (
-    ("expected loss, $m", "expected_loss", 1e-6),
-    ("VaR {level:g} %, $m", "value_at_risk", 1e-6),
-    ("ES {level:g} %, $m", "expected_shortfall", 1e-6),
-    ("default rate, %", "default_rate", 100.0),
-)
-
-
-def _print_stress(book: str, found: Stress, level: float) -> None:
-    columns = [name.format(level=100 * level) for name, _, _ in _STRESS_COLUMNS]
-    figures = _table(f"{book}: {found.n_paths:,} paths each, seed {found.seed}; ± standard error", "scenario", *columns)
-    moved = _table("less the base, paths paired; ± standard error of the difference", "scenario", *columns)
-    for run in found.runs:
-        figures.add_row(run.scenario, *_stress_cells(found, run.scenario, level, "value", "standard_error"))
-        if run is not found.runs[0]:
-            moved.add_row(run.scenario, *_stress_cells(found, run.scenario, level, "difference", "difference_se"))
-    lines = [f"left out: {name}: {why}" for name, why in found.left_out]
-    _show(figures, moved, *lines, *_thin(found, level))
-
-
-def _stress_cells(found: Stress, scenario: str, level: float, value: str, error: str) -> list[str]:
-    from .text import with_error
-
-    cells = []
-    for _, figure, unit in _STRESS_COLUMNS:
-        row: Any = found.figure(figure, level if figure in ("value_at_risk", "expected_shortfall") else None).loc[
-            scenario
-        ]
-        cells.append(with_error(float(row[value]) * unit, float(row[error]) * unit, signed=value == "difference"))
-    return cells
-
-
-def _thin(found: Stress, level: float) -> list[str]:
-    from .risk import tail_paths
-
-    n = tail_paths(found.n_paths, level)
-    return [f"few paths: the tail at {100 * level:g} % rests on {n}; raise --paths"] if n < 50 else []
-
-
-def _print_tornado(book: str, found: Sensitivities, level: float) -> None:
-    from .text import with_error
-
-    figure = f"ES {100 * level:g} % less the base, $m"
-    title = f"{book}: {figure}; {found.stress.n_paths:,} paths each, seed {found.stress.seed}"
-    table = _table(title, "parameter", "low", "± standard error", "high", "± standard error")
-    for row in found.tornado(level=level).to_dict("records"):
-        low, high = (
-            with_error(row[f"difference_{end}"] / 1e6, row[f"se_{end}"] / 1e6, signed=True) for end in ("low", "high")
-        )
-        table.add_row(row["parameter"], row["low"], low, row["high"], high)
-    lines = [f"left out: {name}: {why}" for name, why in found.left_out]
-    _show(table, *lines, *_thin(found.stress, level))
+    _show(table, *lines, *_few_paths({f"{100 * level:g} %": n for level, n in result.figures.tail_paths.items()}))
 
 
 def _print_prices(simulated: Prices) -> None:
@@ -612,6 +413,7 @@ def _print_prices(simulated: Prices) -> None:
         table,
         f"share of paths in each regime, a standard error of at most {error:.1f} points:",
         *(f"month {month}: {', '.join(names)}" for month, names in lines.items()),
+        *_few_paths({"5 and 95 %": simulated.n_paths // 20}),
     )
 
 

@@ -33,7 +33,7 @@ def waterfall(run: str, pool: str, paths: int | None, out: str | None, kind: For
 
 
 def _print(found: TrancheCash) -> None:
-    from .convergence import FEW_PATHS
+    from .risk import FEW_PATHS
 
     losses = table(
         "principal that is never paid, millions of dollars",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import progress_bar
 from .errors import UsageError
-from .terminal import count, plus_minus, show, table
-from .text import printable, shortened
+from .terminal import count, few_paths, show, table
+from .text import figure_and_error, printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,15 +141,27 @@ def tranches(
 @click.option(
     "--target", type=float, default=0.01, show_default=True, help="Relative standard error to plan paths for."
 )
+@click.option(
+    "--seeds", type=click.IntRange(2, 1000), metavar="N", help="Also run the book with N seeds: are the errors right?"
+)
 @_out
 @_format
-def convergence(run: str, levels: tuple[float, ...], target: float, out: str | None, kind: Format) -> None:
+def convergence(
+    run: str, levels: tuple[float, ...], target: float, seeds: int | None, out: str | None, kind: Format
+) -> None:
     """How sure RUN's figures are: measures against 2^k paths, and the paths that an error needs."""
     from .saved_run import SavedRun
 
-    found = SavedRun.read(run).convergence(levels, target=target)
-    _print_convergence(found, target)
-    _write(out, {"convergence": found}, kind)
+    saved = SavedRun.read(run)
+    tables = {"convergence": saved.convergence(levels, target=target)}
+    _print_convergence(tables["convergence"], target)
+    if seeds is not None:
+        from .stability import stability
+
+        with progress_bar() as progress:
+            tables["stability"] = stability(saved, seeds, levels, progress=progress)
+        _print_stability(tables["stability"])
+    _write(out, tables, kind)
 
 
 def _write(out: str | None, tables: Mapping[str, pd.DataFrame], kind: Format) -> None:
@@ -165,12 +178,9 @@ def _rows(frame: pd.DataFrame) -> Any:
 
 
 def _millions(dollars: float, error: float) -> tuple[str, str]:
-    """A figure and its error in millions, with the digits that the error supports."""
-    from .convergence import digits
-
-    value, error = dollars / 1e6, error / 1e6
-    exact = f"{value:,.2f}"  # without an error, to ten thousand dollars
-    return (digits(value, error), f"± {digits(error, error)}") if error > 0 else (exact, plus_minus(error, ".0f"))
+    """A figure and ± its error in millions, with the digits that the error supports."""
+    figure, error_text = figure_and_error(dollars / 1e6, error / 1e6)
+    return figure, f"± {error_text}"
 
 
 def _name(text: object) -> str:
@@ -207,8 +217,6 @@ def _market_table(market: pd.DataFrame, number: int) -> Any:
 
 
 def _print_contributions(saved: SavedRun, found: Contributions) -> None:
-    from .convergence import FEW_PATHS
-
     level, rows = f"{100 * float(found.tail.level):g} %", found.table
     page = table(
         f"contributions at {level} by {_name(found.by)}, millions of dollars",
@@ -232,11 +240,7 @@ def _print_contributions(saved: SavedRun, found: Contributions) -> None:
     ]
     if h == h:
         lines.append(f"Herfindahl index {h:.3f}: as concentrated as {1 / h:.1f} of equal size")
-    if found.tail.paths < FEW_PATHS:
-        lines.append(
-            f"few paths: the tail at {level} rests on fewer than {FEW_PATHS} paths; run the book with more --paths"
-        )
-    show(page, *lines)
+    show(page, *lines, *few_paths({level: found.tail.paths}))
 
 
 def _print_tail_paths(frame: pd.DataFrame, level: float) -> None:
@@ -252,11 +256,12 @@ def _print_tail_paths(frame: pd.DataFrame, level: float) -> None:
     show(
         page,
         f"{count(int(frame['tail_paths'].iloc[0]), 'path')} of the tail, {count(int(frame['paths'].iloc[0]), 'path')} of all",
+        *few_paths({f"{100 * level:g} %": int(frame["tail_paths"].iloc[0])}),
     )
 
 
 def _print_tranches(saved: SavedRun, frame: pd.DataFrame, level: float) -> None:
-    from .convergence import FEW_PATHS
+    from .risk import FEW_PATHS, tail_paths
 
     page = table(
         f"tranches of the loss: expected loss and ES {100 * level:g} % in millions of dollars",
@@ -277,10 +282,8 @@ def _print_tranches(saved: SavedRun, frame: pd.DataFrame, level: float) -> None:
     few = [f"{row.attachment_share:.2%}" for row in _rows(frame) if row.paths_with_loss < FEW_PATHS]
     lines = [f"{count(saved.n_paths, 'path')}, commitment {saved.commitment_usd:,.0f} dollars"]
     if few:
-        lines.append(
-            f"few paths: fewer than {FEW_PATHS} reach the tranche from {', '.join(few)}; run with more --paths"
-        )
-    show(page, *lines)
+        lines.append(f"few paths: fewer than {FEW_PATHS} reach the tranche from {', '.join(few)}; raise --paths")
+    show(page, *lines, *few_paths({f"{100 * level:g} %": tail_paths(saved.n_paths, level)}))
 
 
 def _print_years(frame: pd.DataFrame) -> None:
@@ -306,7 +309,7 @@ def _print_stress(frame: pd.DataFrame) -> None:
         page.add_row(
             f"{100 * row.level:g} %", f"{row.loss_rate:.2%}", " to ".join(bounds), *cells, f"{row.tail_paths:,}"
         )
-    show(page)
+    show(page, *few_paths({f"{100 * row.level:g} %": row.tail_paths for row in _rows(frame)}))
 
 
 def _print_convergence(frame: pd.DataFrame, target: float) -> None:
@@ -315,12 +318,10 @@ def _print_convergence(frame: pd.DataFrame, target: float) -> None:
         *("measure", "paths", "value", "± error", "95 % band", "tail paths", f"for {target:.2%}"),
     )
     for row in _rows(frame):
-        short = {"expected_loss": "EL", "value_at_risk": "VaR", "expected_shortfall": "ES"}[row.measure]
-        level = "" if row.level != row.level else f" {100 * row.level:g} %"
         error = row.standard_error_usd
         bounds = ["…" if x != x else _millions(x, error)[0] for x in (row.low_usd, row.high_usd)]
         page.add_row(
-            f"{short}{level}",
+            _measure(row),
             f"{row.paths:,}",
             *_millions(row.value_usd, error),
             " to ".join(bounds),
@@ -328,6 +329,35 @@ def _print_convergence(frame: pd.DataFrame, target: float) -> None:
             "…" if row.paths_needed != row.paths_needed else f"{row.paths_needed:,.0f}",
         )
     show(page, "the last column: paths in all for that relative standard error")
+
+
+def _measure(row: Any) -> str:
+    short = {"expected_loss": "EL", "value_at_risk": "VaR", "expected_shortfall": "ES"}[row.measure]
+    return short if row.level != row.level else f"{short} {100 * row.level:g} %"
+
+
+def _print_stability(frame: pd.DataFrame) -> None:
+    first = frame.iloc[0]
+    page = table(
+        f"{first.seeds} seeds of {first.paths:,} paths, millions of dollars",
+        *("measure", "this run", "± error", "mean of seeds", "spread", "errors stated", "ratio"),
+    )
+    for row in _rows(frame):
+        mean, spread = figure_and_error(row.mean_usd / 1e6, row.spread_usd / 1e6)
+        stated = figure_and_error(row.stated_error_usd / 1e6, row.stated_error_usd / 1e6)[1]
+        ratio = "…" if row.ratio != row.ratio else f"{row.ratio:.2f}"
+        page.add_row(_measure(row), *_millions(row.value_usd, row.standard_error_usd), mean, spread, stated, ratio)
+    lines = [
+        f"ratio: spread over errors stated; with errors that are right {first.ratio_low:.2f} to {first.ratio_high:.2f}, "
+        "19 times out of 20"
+    ]
+    wrong = [_measure(row) for row in _rows(frame) if not row.agrees]
+    if wrong:
+        lines.append(
+            f"errors in doubt: {', '.join(wrong)}: the spread over seeds is not what the runs state; raise --paths"
+        )
+    tails = {f"{100 * row.level:g} %": row.tail_paths for row in _rows(frame) if row.level == row.level}
+    show(page, *lines, *few_paths(tails))
 
 
 COMMANDS = (replay, contributions, tranches, convergence)

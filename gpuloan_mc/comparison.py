@@ -81,7 +81,6 @@ class Stress:
 
     def to_json_dict(self) -> dict[str, Any]:
         """What `stress --json` prints: dollars and shares, finite numbers or null."""
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
         return {
             "version": __version__,
             "schema_version": SCHEMA_VERSION,
@@ -91,7 +90,7 @@ class Stress:
             "commitment": self.commitment_usd,
             "runs": [asdict(run) for run in self.runs],
             "left_out": [{"scenario": name, "why": why} for name, why in self.left_out],
-            "figures": rows,
+            "figures": json_rows(self.table),
         }
 
     def write(self, folder: str | Path) -> Path:
@@ -141,19 +140,19 @@ def stress(
     total = n_paths * (1 + len(worlds))
 
     def run(i: int, book: Portfolio, world: Market) -> Result:
-        told = None if progress is None else _after(progress, i * n_paths, total)
+        told = None if progress is None else after(progress, i * n_paths, total)
         return simulate(book, world, n_paths=n_paths, seed=seed, engine=engine, workers=workers, progress=told)
 
     base = run(0, portfolio, market)
-    rows, runs = _rows(BASE, base, base), [_run(BASE, "", base)]
+    rows, runs = compared(BASE, base, base), [_run(BASE, "", base)]
     for i, (scenario, book, world) in enumerate(worlds, start=1):
         result = run(i, book, world)
-        rows += _rows(scenario.name, result, base)
+        rows += compared(scenario.name, result, base)
         runs.append(_run(scenario.name, scenario.digest, result))
     return Stress(seed, n_paths, base.engine, base.commitment_usd, _frame(rows), tuple(runs), tuple(left_out))
 
 
-def _after(progress: Progress, before: int, total: int) -> Progress:
+def after(progress: Progress, before: int, total: int) -> Progress:
     """Progress of one run among all of them."""
     return lambda done, _: progress(before + done, total)
 
@@ -194,8 +193,11 @@ def _run(name: str, scenario_digest: str, result: Result) -> StressRun:
     return StressRun(name, scenario_digest, result.digest, result.plan_digest, result.seconds)
 
 
-def _rows(name: str, result: Result, base: Result) -> list[tuple[str, str, float, float, float, float, float]]:
-    """scenario, figure, level, value, standard_error, difference, difference_se."""
+def compared(name: str, result: Result, base: Result) -> list[tuple[str, str, float, float, float, float, float]]:
+    """Rows of a run beside a base on the same paths: scenario, figure, level, value, standard_error, difference, difference_se.
+
+    Expected loss, default rate, then value at risk and expected shortfall by level; dollars, and shares of the base's loans.
+    """
     paired = mean_difference(result.losses, base.losses)
     defaults = mean_difference(result.defaults.astype(np.int64), base.defaults.astype(np.int64))
     n, nan = base.n_loans, math.nan
@@ -223,6 +225,12 @@ def _frame(rows: list[Any]) -> pd.DataFrame:
 
     columns = ["scenario", "figure", "level", "value", "standard_error", "difference", "difference_se"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as JSON can hold them: what is missing is null."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def first_sentence(refused: InputRejected) -> str:

@@ -146,8 +146,12 @@ def contributions(run: Questions, level: float, by: str) -> Contributions:
     Raises:
         UsageError: no such level or kind.
     """
+    return contributions_of(run, level, by, items(run, by))
+
+
+def contributions_of(run: Questions, level: float, by: str, kind: Items) -> Contributions:
+    """`contributions` by items of one's own; `by` is what the kind is called."""
     tail = Tail.of(run.losses, level)
-    kind = items(run, by)
     sums = _sums(run, tail, kind)
     beyond, tied, window = (sums[name] for name in ("beyond", "tied", "window"))
     b, t, w = (whole(part.loss) for part in (beyond, tied, window))

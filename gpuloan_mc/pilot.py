@@ -26,11 +26,26 @@ def matched_hazards(market: Market, plan: MarketPlan) -> F64:
     moved = [i for i, c in enumerate(market.hazard_classes) if has_multipliers(c)]
     if market.dependence.pd == "as-given" or not moved:
         return hazards
-    pilot = demand_path(plan, SEED, path_numbers(0, N_PATHS), horizon)
+    pilot = _pilot(market, plan)
     overhang = calendar_overhang(plan)
     for i in moved:
         hazards[:, i] = _match(market.hazard_classes[i], hazards[:, i], pilot, overhang)
     return hazards
+
+
+_kept: dict[str, DemandPath] = {}
+
+
+def _pilot(market: Market, plan: MarketPlan) -> DemandPath:
+    """Regimes and demand of the pilot's paths. The last is kept: it takes longer than a small run, and the runs of a stress
+    mostly share it, for nothing but the market's regimes, demand and horizon decides it."""
+    key = f"{market.regimes.model_dump_json()} {market.demand.model_dump_json()} {market.horizon_months}"
+    found = _kept.get(key)
+    if found is None:
+        found = demand_path(plan, SEED, path_numbers(0, N_PATHS), market.horizon_months)
+        _kept.clear()
+        _kept[key] = found
+    return found
 
 
 def has_multipliers(item: HazardClass) -> bool:

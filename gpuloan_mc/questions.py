@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from .contributions import Contributions
     from .inputs.pool_file import PoolFile
+    from .marginal import Marginal
     from .names import Names
     from .portfolio import Portfolio
     from .replay import Replay
@@ -147,6 +149,23 @@ class Questions:
         from .convergence import convergence
 
         return convergence(self.losses, levels, target)
+
+    def stability(self, n_seeds: int = 10, levels: Sequence[float] = (0.99,)) -> pd.DataFrame:
+        """The book run with other seeds: the spread of each measure beside its stated error (stability.parquet)."""
+        from .stability import stability
+
+        return stability(self, n_seeds, levels)
+
+    def marginal(self, remove: Sequence[str] = (), add: Portfolio | str | Path | None = None) -> Marginal:
+        """The book without some loans, with those of another book, or both, on the same paths.
+
+        Raises:
+            UsageError: no such loan, or an id is in both books.
+            InputRejected: the added book breaks a rule.
+        """
+        from .marginal import marginal
+
+        return marginal(self, remove, add)
 
     def checked_events(self, paths: I64) -> Iterator[tuple[I64, Events]]:
         """Every default of some paths, a chunk at a time: (the chunk's paths, its defaults).

@@ -21,6 +21,7 @@ I64 = NDArray[np.int64]
 LEVELS = (0.95, 0.99, 0.999, 0.9997)
 BLOCK_ROWS = 65_536
 CONFIDENCE = 0.95
+FEW_PATHS = 50  # a tail of fewer says little, and its error less
 
 _BLOCK_VALUES = 1 << 20  # bounds the memory of wide tables
 _WORD = 32

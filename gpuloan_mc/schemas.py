@@ -188,6 +188,52 @@ COMPARISONS: dict[str, FileSchema] = {
             *_COMPARED,
         ),
     ),
+    "grid.parquet": FileSchema(
+        "Of `gpuloan-mc grid --out DIR`: a row a pair of values and figure. The runs are in stress.parquet and stress.json.",
+        (
+            *(
+                field
+                for axis in ("x", "y")
+                for field in (
+                    _f(f"{axis}_parameter", "string", "key of market.toml, column, roll_off or force.price.GPU.MONTH"),
+                    _f(f"{axis}_how", "string", "set or scale"),
+                    _f(axis, "float64", "its value, or factor"),
+                )
+            ),
+            *_COMPARED,
+        ),
+    ),
+    "breakeven.parquet": FileSchema(
+        "Of `gpuloan-mc breakeven --out DIR`: a row a level that was run, by level.",
+        (
+            _f("parameter", "string", "key of market.toml, column, roll_off or force.price.GPU.MONTH"),
+            _f("how", "string", "set or scale"),
+            _f("level", "float64", "of the parameter, or its factor"),
+            _f("value", "float64", "the figure: dollars, or a probability"),
+            _f("low", "float64", "lower bound of its 95 % interval; missing where the paths are too few"),
+            _f("high", "float64", "upper bound"),
+            _f("goal", "float64", "that it is to reach; a share of the commitment is dollars here"),
+            _f("tail_paths", "int64", "paths that make the figure; below 50, distrust it"),
+        ),
+    ),
+    "marginal.parquet": FileSchema(
+        "Of `gpuloan-mc marginal --out DIR`: a row a figure, dollars. Contributions are those of the loans removed in the book "
+        "before, and of the loans added in the book after.",
+        (
+            _f("figure", "string", "expected_loss, value_at_risk or expected_shortfall"),
+            _f("level", "float64", "of value_at_risk and expected_shortfall; missing for the expected loss"),
+            _f("before", "float64", "of the book as it is"),
+            _f("before_se", "float64", "its standard error; missing where the paths are too few for one"),
+            _f("after", "float64", "of the book without the loans removed and with those added"),
+            _f("after_se", "float64", "its standard error"),
+            _f("difference", "float64", "after less before"),
+            _f("difference_se", "float64", "standard error of the difference, paths paired"),
+            _f("removed_contribution", "float64", "what the loans removed make of `before`; missing without one"),
+            _f("removed_contribution_se", "float64", "its standard error"),
+            _f("added_contribution", "float64", "what the loans added make of `after`; missing without one"),
+            _f("added_contribution_se", "float64", "its standard error"),
+        ),
+    ),
 }
 
 _PATH = _f("path", "int64", "its number in the run")
@@ -381,6 +427,26 @@ ANSWERS: dict[str, FileSchema] = {
             _f("paths_needed", "float64", "for the relative error asked for; missing where nothing is known of the error"),
         ),
     ),
+    "stability.parquet": FileSchema(
+        "A row a measure of the run and of runs of its book with the seeds that follow.",
+        (
+            _f("measure", "string", "expected_loss, value_at_risk or expected_shortfall"),
+            _f("level", "float64", "missing for the expected loss"),
+            _f("seeds", "int64", "runs, this one counted"),
+            _f("paths", "int64", "of each"),
+            _f("value_usd", "float64", "the measure in this run"),
+            _f("mean_usd", "float64", "its mean over the seeds"),
+            _f("spread_usd", "float64", "its standard deviation over the seeds"),
+            _f("standard_error_usd", "float64", "that this run states"),
+            _f("stated_error_usd", "float64", "that the runs state: root of the mean square; missing where one states none"),
+            _f("ratio", "float64", "spread over stated error; missing without one"),
+            _f("ratio_low", "float64", "with errors that are right, 19 ratios out of 20 lie above this (χ²)"),
+            _f("ratio_high", "float64", "and below this"),
+            _f("agrees", "bool_", "the ratio does, or there is neither spread nor error"),
+            _f("tail_paths", "int64", "paths that make the figure in each run"),
+            _f("few", "bool_", "fewer than 50 do: distrust it"),
+        ),
+    ),
 }
 
 STRESS_KEYS: dict[str, str] = {
@@ -393,6 +459,38 @@ STRESS_KEYS: dict[str, str] = {
     "runs": "by scenario, the base first: digests of the scenario, of the losses and of the plan; the engine's seconds",
     "left_out": "bundled scenarios that do not fit the book, and why",
     "figures": "the rows of stress.parquet",
+}
+
+BREAKEVEN_KEYS: dict[str, str] = {
+    "version": "of gpuloan_mc",
+    "schema_version": "version of this page",
+    "seed": "of every run",
+    "n_paths": "paths of every run",
+    "engine": "that computed the losses",
+    "parameter": "that was moved",
+    "how": "set or scale",
+    "figure": "that was to reach a goal",
+    "value": "the level, or factor, of the parameter at which it does",
+    "low": "lower bound of a 95 % interval for it; null: beyond the range, or the paths are too few",
+    "high": "upper bound",
+    "step": "how finely the range was halved",
+    "reading": "the figure there: value, its 95 % interval, the goal and the paths that make it",
+    "levels": "the rows of breakeven.parquet",
+}
+
+MARGINAL_KEYS: dict[str, str] = {
+    "version": "of gpuloan_mc",
+    "schema_version": "version of this page",
+    "seed": "of both runs",
+    "n_paths": "paths of both runs",
+    "engine": "that computed the losses",
+    "removed": "ids of the loans that went",
+    "added": "ids of the loans that joined",
+    "digests": "of the losses before and after",
+    "commitments": "before and after, dollars",
+    "others_expected_loss_difference": "expected loss of the loans in both books, after less before, dollars",
+    "others_expected_loss_difference_se": "its standard error, paths paired",
+    "figures": "the rows of marginal.parquet",
 }
 
 MANIFEST_KEYS: dict[str, str] = {
@@ -523,6 +621,8 @@ def schema_page() -> str:
     for file, schema in COMPARISONS.items():
         parts.append(_table(file, schema.what, "column", [(f.name, f.kind, f.meaning) for f in schema.fields]))
     parts.append(_table("stress.json", "What `stress --json` prints.", "key", _plain(STRESS_KEYS)))
+    parts.append(_table("breakeven.json", "What `breakeven --json` prints.", "key", _plain(BREAKEVEN_KEYS)))
+    parts.append(_table("marginal.json", "What `marginal --json` prints.", "key", _plain(MARGINAL_KEYS)))
     parts.append(_INPUTS)
     rows = [(f"{name}", kind, text) for name, kind, text in plan_fields()]
     parts.append(_table("inputs/plan.npz", "The plan: what an engine sees, NumPy arrays.", "array", rows))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .comparison import TABLE as STRESS_TABLE
-from .comparison import Stress, first_sentence, stress
+from .comparison import Stress, first_sentence, json_rows, stress
 from .errors import InputRejected, UsageError
 from .files import empty_folder, write_whole
 from .market import Market
+from .parameter import Change, Parameter
 from .portfolio import Portfolio
 from .run_folder import parquet_bytes
 from .scenario import Scenario, stressed
@@ -27,30 +28,26 @@ _ENDS = ("low", "high")
 
 @dataclass(frozen=True)
 class Range:
-    """A parameter and the ends of its range: a dotted key of market.toml, or loans.<column>, set or scaled."""
+    """A parameter (`Parameter.name`) and the ends of its range, set or scaled."""
 
     parameter: str
     low: float
     high: float
-    how: Literal["set", "scale"] = "set"
+    how: Change = "set"
     source: str = ""
+
+    @property
+    def of(self) -> Parameter:
+        """What is moved."""
+        return Parameter(self.parameter, self.how)
 
     def setting(self, value: float) -> str:
         """What the parameter becomes, as text."""
-        return f"{'× ' if self.how == 'scale' else ''}{value:g}"
+        return self.of.setting(value)
 
     def at(self, value: float) -> Scenario:
-        """The scenario that sets or scales the parameter.
-
-        Raises:
-            InputRejected: the value is no number.
-        """
-        name = f"{self.parameter} {self.setting(value)}"
-        number = int(value) if self.how == "set" and float(value).is_integer() else float(value)
-        tape, _, column = self.parameter.partition(".")
-        if tape in ("loans", "deployments", "obligors"):
-            return Scenario.of(name, **{tape: [{self.how: {column: number}}]})
-        return Scenario.of(name, market={self.how: {self.parameter: number}})
+        """The scenario that sets or scales the parameter (`Parameter.at`)."""
+        return self.of.at(value)
 
 
 _MODEL = "docs/limits.md: what informed people might choose"
@@ -110,6 +107,11 @@ class Sensitivities:
             rows.append(row)
         frame = pd.DataFrame(rows).sort_values(["span", "parameter"], ascending=[False, True], ignore_index=True)
         return frame.drop(columns="span")
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """What `sensitivities --json` prints: that of the stress, and the rows of sensitivities.parquet in its place."""
+        left_out = [{"parameter": name, "why": why} for name, why in self.left_out]
+        return self.stress.to_json_dict() | {"left_out": left_out, "figures": json_rows(self.table)}
 
     def write(self, folder: str | Path) -> Path:
         """Write sensitivities.parquet, and the runs behind it as those of a stress.

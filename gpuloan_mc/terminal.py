@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -39,3 +40,13 @@ def count(n: int, noun: str) -> str:
 def plus_minus(error: float | None, style: str = ",.0f") -> str:
     """An error, or dots where the paths are too few for one (None or NaN)."""
     return "± …" if error is None or error != error else f"± {error:{style}}"
+
+
+def few_paths(tails: Mapping[str, int]) -> list[str]:
+    """The warning of tails, by name, that rest on fewer than 50 paths; nothing where there is none."""
+    from .risk import FEW_PATHS
+
+    thin = [name for name, paths in tails.items() if paths < FEW_PATHS]
+    if not thin:
+        return []
+    return [f"few paths: the tail at {', '.join(thin)} rests on fewer than {FEW_PATHS} paths; raise --paths"]

@@ -29,18 +29,24 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def with_error(value: float, error: float | None, *, signed: bool = False) -> str:
+def figure_and_error(value: float, error: float | None, *, signed: bool = False) -> tuple[str, str]:
     """A figure and its standard error, both to the error's second digit; dots for an error that is not known (None, NaN).
 
     A figure without an error, or whose error is 0, is shown to four digits.
     """
-    if value != value:
-        return "…"
-    sign = "+" if signed else ""
     known = error is not None and error == error
+    if value != value:
+        return "…", "…"
+    sign = "+" if signed else ""
     if error is None or not known or error == 0:
         places = 3 - math.floor(math.log10(abs(value))) if value else 0
-        return f"{value:{sign},.{min(max(places, 0), 12)}f} ± {'0' if known else '…'}"
+        return f"{value:{sign},.{min(max(places, 0), 12)}f}", "0" if known else "…"
     places = min(1 - math.floor(math.log10(error)), 12)
     digits = f",.{max(places, 0)}f"
-    return f"{round(value, places):{sign}{digits}} ± {round(error, places):{digits}}"
+    return f"{round(value, places):{sign}{digits}}", f"{round(error, places):{digits}}"
+
+
+def with_error(value: float, error: float | None, *, signed: bool = False) -> str:
+    """`figure_and_error` as one text; dots alone for a figure that is not known."""
+    figure, error_text = figure_and_error(value, error, signed=signed)
+    return figure if value != value else f"{figure} ± {error_text}"

@@ -154,7 +154,7 @@ def make_busy_book(overhang: float = 0.8, **recovery: Any) -> tuple[Market, Port
     return world, make_book(world, loans + plain, obligors, deployments)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def busy_book() -> Any:
     return make_busy_book
 
@@ -166,7 +166,7 @@ def busy_run() -> Result:
     return simulate(portfolio, world, n_paths=400, seed=5, chunk=90)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def market() -> Any:
     return make_market
 
@@ -181,6 +181,6 @@ def book() -> Any:
     return make_book
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pool() -> Any:
     return make_pool

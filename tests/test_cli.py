@@ -240,6 +240,11 @@ def test_what_only_the_stressed_book_is_warned_of_is_said(tmp_path):
     assert "under the scenario" not in calm
 
 
+BREAK_EVEN = ["breakeven", "vasicek-100", "--from", "0.1", "--to", "0.9", "--es", "0.95=2e6", "--paths", 300, "--engine", "numpy",
+              "--steps", 6]  # fmt: skip
+GRID = ["grid", "vasicek-100", "--paths", 100, "--engine", "numpy"]
+
+
 def test_a_stress_prints_two_tables_and_writes_a_folder(tmp_path):
     arguments = ["stress", "vasicek-100", "--paths", 200, "--engine", "numpy"]
     done = gpuloan_mc(*arguments, "--out", tmp_path / "S")
@@ -258,6 +263,36 @@ def test_sensitivities_print_a_tornado(tmp_path):
     assert (tmp_path / "T" / "sensitivities.parquet").is_file()
 
 
+def test_a_break_even_prints_its_interval(tmp_path):
+    done = gpuloan_mc(*BREAK_EVEN, "--parameter", "loans.lgd", "--seed", 5, "--out", tmp_path / "B")
+    assert re.search(r"ES 95 % reaches 2 million dollars at loans.lgd 0\.\d+ \(95 %: 0\.\d+ to 0\.\d+\)", done.stdout)
+    assert "few paths: the tail at" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "B").iterdir()) == ["breakeven.json", "breakeven.parquet"]
+    arguments = ["--parameter", "obligors.pd_scale", "--from", "x1", "--to", "x8", "--paths", 300, "--json"]
+    found = json.loads(gpuloan_mc("breakeven", "vasicek-100", *arguments, "--tranche", "0.02:0.05", "--probability", 0.2,
+                                  "--engine", "numpy", "--steps", 4).stdout)  # fmt: skip
+    assert found["how"] == "scale" and 1 < found["low"] < found["value"] < found["high"] < 8
+    assert found["reading"]["goal"] == 0.2
+
+
+def test_a_grid_prints_two_tables_and_writes_a_folder(tmp_path):
+    done = gpuloan_mc(*GRID, "--x", "loans.lgd=0.3,0.6", "--y", "obligors.pd_scale=x1,2", "--out", tmp_path / "G")
+    assert "less the base, paths paired" in done.stdout and "× 2" in done.stdout
+    assert "few paths: the tail at 99 %" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "G").iterdir()) == ["grid.parquet", "stress.json", "stress.parquet"]
+
+
+def test_a_loan_is_removed_and_its_effect_printed(tmp_path):
+    arguments = ["marginal", "vasicek-100", "--remove", "L001", "--remove", "L002", "--paths", 300, "--engine", "numpy"]
+    page = gpuloan_mc(*arguments, "--out", tmp_path / "M").stdout
+    for text in ("2 loans removed", "removed: L001, L002", "expected loss of the other loans, after less before: +0 ± 0"):
+        assert text in " ".join(page.split())
+    assert "few paths: the tail at 95 %, 99 %, 99.9 %, 99.97 %" in page
+    found = json.loads(gpuloan_mc(*arguments, "--json").stdout)
+    assert found == json.loads((tmp_path / "M" / "marginal.json").read_text())
+    assert found["others_expected_loss_difference"] == 0
+
+
 @pytest.mark.parametrize(
     "arguments, code, text",
     [
@@ -272,6 +307,25 @@ def test_sensitivities_print_a_tornado(tmp_path):
         (["stress", "vasicek-100", "--out", "."], 2, "is not empty"),
         (["sensitivities", "vasicek-100", "--bump", "loans.lgd=high"], 2, "is no KEY=LOW:HIGH"),
         (["sensitivities", "vasicek-100", "--bump", "loans.lgdd=0:1"], 3, "Did you mean lgd"),
+        (["breakeven", "vasicek-100", "--parameter", "loans.lgd", "--from", "0.1", "--to", "0.9"], 2, "name one goal"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgdd"], 3, "Did you mean lgd"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--to", "x2"], 2, "one end of the range is a factor"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--to", "much"], 2, "'much' is no number"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--es", "0.99=lots"], 2, "is no LEVEL=LIMIT"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--es", "1.5=0.1"], 2, "level is 1.5; it must lie between 0 and 1"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--tranche", "0:0.1"], 2, "name one goal"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--probability", "0.1"], 2, "--probability is a tranche's"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--es", "0.99=0.9"], 2, "does not lie between"),
+        ([*BREAK_EVEN, "--parameter", "loans.lgd", "--to", "1.5"], 3, "lgd"),
+        ([*BREAK_EVEN, "--parameter", "force.price.H100.12"], 3, "this market has no [gpu] part"),
+        ([*GRID, "--x", "loans.lgd=0.1,high", "--y", "obligors.pd_scale=1,2"], 2, "is no KEY=V1,V2"),
+        ([*GRID, "--x", "loans.lgd=0.1,0.1", "--y", "obligors.pd_scale=1,2"], 2, "each once"),
+        ([*GRID, "--x", "loans.lgd=0.1", "--y", "loans.lgd=0.2"], 2, "name two"),
+        ([*GRID, "--x", "loans.lgd=0.1", "--y", "obligor.pd_scale=1,2"], 3, "unknown key 'obligor'"),
+        (["marginal", "vasicek-100", "--paths", "50"], 2, "name loans to remove, or a book to add"),
+        (["marginal", "vasicek-100", "--paths", "50", "--remove", "L1O1"], 2, "no loan 'L1O1' in this book. Did you"),
+        (["marginal", "vasicek-100", "--paths", "50", "--add", "vasicek-100"], 2, "both books have 'L001'; rename it"),
+        (["marginal", "vasicek-100", "--paths", "50", "--add", "nothing"], 3, "nothing"),
     ],
 )
 def test_bad_scenarios_are_sentences(tmp_path, arguments, code, text):
@@ -310,6 +364,7 @@ def test_replay_shows_paths_and_writes_them(saved, tmp_path):
         (["tranches", "--tranche", "0.3:0.1"], "is inverted"),
         (["tranches", "--target-pd", "2"], "target is 2.0"),
         (["convergence", "--target", "0"], "target is 0.0"),
+        (["convergence", "--seeds", "1"], "1 is not in the range 2<=x<=1000"),
     ],
 )
 def test_wrong_questions_get_a_sentence(saved, arguments, text):
@@ -333,4 +388,8 @@ def test_contributions_tranches_and_convergence_print_pages(saved, tmp_path):
                       "--target-el", 0.05, "--stress", 0.9, "--out", tmp_path / "out").stdout  # fmt: skip
     for part in ("tranches of the loss", "expected loss by year", "at most 0.05: attach at", "losses by confidence level"):
         assert part in page
+    assert "few paths: the tail at 99 % rests on fewer than 50 paths" in page
     assert "ES 99 %" in gpuloan_mc("convergence", saved).stdout
+    page = gpuloan_mc("convergence", saved, "--seeds", 3, "--out", tmp_path / "sure").stdout
+    assert "3 seeds of 400 paths" in page and "few paths: the tail at 99 %" in page
+    assert (tmp_path / "sure" / "stability.parquet").is_file()

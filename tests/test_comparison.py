@@ -1,4 +1,4 @@
-"""Stresses, sensitivities, break-evens and grids: paired paths, errors of differences, what must grow."""
+"""Stresses and sensitivities: paired paths, errors of differences, what must grow."""
 
 import json
 import math
@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpuloan_mc import differences, risk, schemas
-from gpuloan_mc.breakeven import break_even, grid
 from gpuloan_mc.comparison import MANIFEST, TABLE, stress
 from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.portfolio import Portfolio
@@ -223,35 +222,3 @@ def test_an_unknown_parameter_is_refused(busy_book):
     world, portfolio = busy_book()
     with pytest.raises(InputRejected, match="Did you mean impact"):
         sensitivities(portfolio, world, [Range("gpu.overhang.impct", 0, 1)], n_paths=10)
-
-
-# --- break-even and grid ----------------------------------------------------------------------------------------------
-
-
-def test_a_break_even_brackets_the_limit(busy_book):
-    world, portfolio = busy_book()
-    between = Range("gpu.recovery.haircut_mean", 0.1, 0.6)
-    ends = [
-        simulate(portfolio, world, n_paths=200, scenarios=[between.at(v)]).expected_shortfall[0.95] for v in (0.1, 0.6)
-    ]
-    limit = sum(ends) / 2
-    found = break_even(portfolio, world, between, limit, level=0.95, n_paths=200, steps=6)
-    assert found.high - found.low == pytest.approx(0.5 / 64)
-    assert found.low < found.value < found.high
-    assert found.shortfall_usd == pytest.approx(limit, rel=0.02)
-    with pytest.raises(UsageError, match="does not lie between"):
-        break_even(portfolio, world, between, 2 * ends[1], level=0.95, n_paths=200)
-    with pytest.raises(UsageError, match="level is"):
-        break_even(portfolio, world, between, limit, level=0.5)
-
-
-def test_a_grid_has_a_row_a_pair(busy_book):
-    world, portfolio = busy_book()
-    alpha, lag = Range("gpu.overhang.impact", 0, 1), Range("gpu.recovery.lag_mean_months", 1, 9)
-    found = grid(portfolio, world, (alpha, [0.8, 2.0]), (lag, [3.0, 6.0]), n_paths=100)
-    assert found[["gpu.overhang.impact", "gpu.recovery.lag_mean_months"]].to_numpy().tolist() == [
-        [0.8, 3.0], [0.8, 6.0], [2.0, 3.0], [2.0, 6.0]
-    ]  # fmt: skip
-    assert found["expected_loss"].iloc[0] == simulate(portfolio, world, n_paths=100).expected_loss
-    with pytest.raises(UsageError, match="name two"):
-        grid(portfolio, world, (alpha, [1.0]), (alpha, [1.0]))

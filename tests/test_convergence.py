@@ -1,4 +1,4 @@
-"""Measures against paths, and figures printed to the digits that their errors support."""
+"""Measures against paths, and the paths that an error needs."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpuloan_mc import risk
-from gpuloan_mc.convergence import convergence, digits, paths_needed
+from gpuloan_mc.convergence import convergence, paths_needed
 from gpuloan_mc.errors import UsageError
 
 
@@ -50,19 +50,3 @@ def test_one_path_knows_no_error():
 def test_targets_and_levels_outside_are_refused(arguments):
     with pytest.raises(UsageError, match="between 0 and 1"):
         convergence(losses(10), *arguments)
-
-
-@pytest.mark.parametrize(
-    "value, error, shown",
-    [
-        (1234567.0, 4321.0, "1,234,600"),
-        (1234567.0, 43.0, "1,234,567"),
-        (12.3456, 0.021, "12.346"),
-        (12.3456, None, "12"),
-        (99.96, 1.0, "100.0"),
-        (0.0, 0.0, "0"),
-        (math.nan, 1.0, "…"),
-    ],
-)
-def test_a_figure_has_the_digits_of_its_error(value, error, shown):
-    assert digits(value, error) == shown

@@ -127,6 +127,7 @@ def test_every_answer_is_the_schemas(written, tmp_path):
         "tranche_years": layers.by_year,
         "rating_stress": rating_stress(result, [0.9]),
         "convergence": result.convergence([0.9]),
+        "stability": result.stability(2, [0.9]),
     }
     assert {f"{name}.parquet" for name in tables} == set(schemas.ANSWERS)
     for path in write_answers(tmp_path / "out", tables):

@@ -301,3 +301,23 @@ def test_a_market_without_chips_has_nothing_to_force(pool, market):
 def test_files_lie_in_the_package():
     folder = Path(scenario_module.__file__).parent / "scenarios"
     assert sorted(p.stem for p in folder.iterdir()) == sorted(BUNDLED)
+
+
+def test_the_pilot_that_is_kept_is_that_of_the_market(busy_book):
+    """Matched hazards are those of a first pilot, whatever markets came between."""
+    from gpuloan_mc import pilot
+    from gpuloan_mc.planning import build_plan
+
+    world, portfolio = busy_book()
+    pilot._kept.clear()
+    first = build_plan(portfolio, world).digest
+    for other in (
+        world.replace(demand=world.demand.replace(volatility=0.5)),
+        world.replace(regimes=world.regimes.replace(means=[0.2, -0.4])),
+        world.replace(horizon_months=24),
+        world,
+    ):
+        kept = build_plan(portfolio.replace(market=other), other).digest
+        pilot._kept.clear()
+        assert kept == build_plan(portfolio.replace(market=other), other).digest
+        assert (kept == first) == (other is world)
