@@ -1,8 +1,8 @@
-"""Paths in full, from their numbers: replayed on the reference model, checked against the run's integers, with names."""
+"""Paths in full, from their numbers: run again on a CPU engine, checked against the run's integers, with names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engines.base import LoanTable
-from .engines.numpy_reference import NumpyReference, paths_at_once
+from .engines.choice import event_engine
+from .engines.numpy_reference import paths_at_once
 from .errors import UsageError
 from .names import FAMILIES, Names
 from .plan import CAUSES
@@ -171,17 +172,21 @@ def replay(run: Questions, paths: Sequence[int] | NDArray[np.int64]) -> Replay:
         UsageError: a number is not that of a path of this run, or a path does not lose what the run says.
     """
     numbers = path_numbers(paths, run.n_paths)
-    table = replayed(run, numbers)
-    check_losses(run, numbers, table.defaults.path, table.defaults.loss)
+    table = join(list(checked_tables(run, numbers)))
     return Replay(numbers, table.defaults, table.history, run.names)
 
 
-def replayed(run: Questions, numbers: I64) -> LoanTable:
-    """The paths, a few chunks of the reference engine at a time: what a call costs there is shared by many paths."""
-    size = _CHUNKS * paths_at_once(run.plan)
-    reference = NumpyReference()
-    pieces = (numbers[first : first + size] for first in range(0, len(numbers), size))
-    return join([reference.replay(run.plan, run.seed, piece) for piece in pieces])
+def checked_tables(run: Questions, numbers: I64) -> Iterator[LoanTable]:
+    """The paths in full, a few chunks of the reference engine at a time: what a call costs is shared by many paths.
+
+    Raises:
+        UsageError: a path does not lose what the run says.
+    """
+    engine, size = event_engine(run.engine), _CHUNKS * paths_at_once(run.plan)
+    for first in range(0, len(numbers), size):
+        table = engine.replay(run.plan, run.seed, numbers[first : first + size])
+        check_losses(run, table.paths, table.defaults.path, table.defaults.loss)
+        yield table
 
 
 def join(tables: list[LoanTable]) -> LoanTable:

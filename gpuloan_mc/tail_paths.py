@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .contributions import Tail
-from .engines.numpy_reference import paths_at_once
-from .questions import Questions, check_losses
+from .questions import Questions
 from .reference.arithmetic import F64, I32, I64
 from .reference.obligors import NEVER
 from .reference.path import History
-from .replay import replayed
+from .replay import checked_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,14 +65,9 @@ def _quantities(run: Questions) -> list[str]:
 def _averages(run: Questions, paths: I64) -> tuple[F64, F64]:
     """Means and their standard errors, (quantities, months 0 … H)."""
     total = squares = np.zeros((1, 1))
-    size = paths_at_once(run.plan)
-    for first in range(0, len(paths), size):
-        chunk = paths[first : first + size]
-        table = replayed(run, chunk)
-        check_losses(run, chunk, table.defaults.path, table.defaults.loss)
-        values = np.stack(
-            [*_series(run, table.history), _defaulted(run, table.defaults.path, table.defaults.month, chunk)]
-        )
+    for table in checked_tables(run, paths):
+        defaults = table.defaults
+        values = np.stack([*_series(run, table.history), _defaulted(run, defaults.path, defaults.month, table.paths)])
         values = np.concatenate([values, _parties(run, table.history)[None]])
         total, squares = total + values.sum(axis=2), squares + (values**2).sum(axis=2)
     n = len(paths)

@@ -116,13 +116,16 @@ class Engine(Protocol):
 
 
 class EventEngine(Engine, Protocol):
-    """An engine that can also list what happened on paths that are named."""
+    """An engine that can also say what happened on paths that are named."""
 
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
         """Every default of the paths with these numbers."""
 
     def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
         """What the GPU loans of the paths with these numbers pay and owe, and every default of all loans."""
+
+    def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
+        """The paths with these numbers, in full."""
 
 
 def tally(plan: Plan, first_path: int, n_paths: int, defaults: Defaults, prices: F32 | None = None) -> PathTable:

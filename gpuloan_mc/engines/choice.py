@@ -117,7 +117,7 @@ def make_engine(name: str, workers: int | None = None, devices: Sequence[int] | 
 
 
 def event_engine(name: str) -> EventEngine:
-    """The CPU engine that lists what happened on named paths of a run: the run's own, numba for a run of a GPU.
+    """The CPU engine that says what happened on named paths of a run: the run's own, numba for a run of a GPU.
 
     Raises:
         EnvironmentProblem: numba can't run on this machine.

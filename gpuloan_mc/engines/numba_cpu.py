@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from ..plan import Plan
 from ..reference.arithmetic import I64
-from .base import Events, Footprint, PathTable, PoolCash, table_bytes
+from ..reference.path import Defaults, History
+from .base import Events, Footprint, LoanTable, PathTable, PoolCash, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 _BLOCKS_A_WORKER = 16
@@ -97,31 +99,51 @@ class NumbaCpu:
         return path_table(first_path, columns._asdict(), added(sums), prices)
 
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
-        """Every default of the paths with these numbers: each is run alone, and its rows are read from the memory."""
+        """Every default of the paths with these numbers."""
+        entry = self.prepare(plan).entry
+        return Events(*self._alone(entry, plan, seed, paths, self._memory)[: len(fields(Events))])
+
+    def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
+        """The paths with these numbers, in full."""
+        from .numba_record import new_record
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
-        stop = np.zeros(1, np.int64)
+        record = new_record(self._book_values, len(paths))
+        records = [record._replace(recoveries=np.zeros_like(record.recoveries)) for _ in range(self.workers)]
+        memories = [Struct(m.values._replace(record=Struct(r))) for m, r in zip(self._memory, records, strict=True)]
+        columns = self._alone(entry, plan, seed, paths, memories)
+        history = History(**{f.name: getattr(record, f.name) for f in fields(History)})
+        return LoanTable(paths, _defaults(columns), history)
+
+    def _alone(self, entry: Any, plan: Plan, seed: int, paths: I64, memories: Sequence[Any]) -> I64:
+        """Columns of every default: those of an event, then its recovery's where paths are recorded.
+
+        Each path is run alone, and its rows are read from the memory before the next.
+        """
+        from .numba_structs import Struct
+
+        columns, stop = Struct(_path_columns(plan, len(paths), False)), np.zeros(1, np.int64)
 
         def work(memory: Struct, places: I64) -> list[I64]:
-            columns, sums, kept = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), memory.values
+            sums, kept = Struct(_sums(plan)), memory.values
             found = []
             for place in places:
                 if stop[0]:
                     break
                 path = np.uint64(paths[place])
-                entry(self._book, memory, columns, sums, np.uint64(seed), path, 1, 0, stop)
-                rows = kept.events[: int(kept.n_events[0])].copy()
-                rows[:, 0] = place
-                found.append(rows)
+                entry(self._book, memory, columns, sums, np.uint64(seed), path, 1, place, stop)
+                n = int(kept.n_events[0])
+                kept.events[:n, 0] = place
+                found.append(_rows(kept, n))
             return found
 
         shares = np.array_split(np.arange(len(paths)), self.workers)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
-            futures = [pool.submit(work, m, s) for m, s in zip(self._memory, shares, strict=True)]
+            futures = [pool.submit(work, m, s) for m, s in zip(memories, shares, strict=True)]
             _wait_for(futures, stop)
         rows = [block for future in futures for block in future.result()]
-        return Events(*np.ascontiguousarray(np.concatenate(rows).T))
+        return np.ascontiguousarray(np.concatenate(rows).T)
 
     def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
         """What the GPU loans of the paths with these numbers pay and owe: from the reference, whose integers are the same."""
@@ -161,6 +183,24 @@ def _wait_for(futures: Sequence[Future[Any]], stop: I64) -> None:
                 future.result()
     finally:
         stop[0] = 1
+
+
+def _rows(kept: Any, n: int) -> I64:
+    """The first n defaults of a thread's memory; what was recorded of them is cleared for the next path."""
+    record = kept.record.values
+    if not len(record.default_months):
+        return np.asarray(kept.events[:n].copy())
+    recoveries = record.recoveries[:n]
+    rows = np.hstack([kept.events[:n], recoveries])
+    recoveries[:] = 0
+    return rows
+
+
+def _defaults(columns: I64) -> Defaults:
+    """Events and recoveries, a row each, as the reference gives them."""
+    path, loan, month, cause, ead, loss, stepped_in, sale_month, proceeds = columns
+    loan, month, cause, sale_month = (column.astype(np.int32) for column in (loan, month, cause, sale_month))
+    return Defaults.join([Defaults(path, loan, month, cause, ead, loss, stepped_in != 0, sale_month, proceeds)])
 
 
 def _path_columns(plan: Plan, n_paths: int, prices: bool) -> Any:

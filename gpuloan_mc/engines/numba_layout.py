@@ -61,7 +61,7 @@ class Obligors(NamedTuple):
 
     key_low: Any  # (P,) uint64, 32 bits each
     key_high: Any
-    facts: I32  # (P, 4) index among parties of GPU loans (-1: none), first plain loan, end of plain loans
+    facts: I32  # (P, 4) index among parties of GPU loans (-1: none), first plain loan, end of plain loans, place in the plan
     log_scale: F32  # (P,)
     residual: F32
     inverse_residual: F32
@@ -95,7 +95,7 @@ class Plain(NamedTuple):
 
 COMMITMENT, LGD, KEPT_SHARE, OPENING = range(4)
 INDEX, TERM, LGD_TABLE = range(3)
-PARTY, FIRST_LOAN, END_LOAN = range(3)
+PARTY, FIRST_LOAN, END_LOAN, COLUMN = range(4)
 
 
 class Lanes(NamedTuple):
@@ -319,7 +319,7 @@ def obligors_and_plain(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
     position[order] = np.arange(len(order))
     plain_first, plain_loan = lists_by_place(position[plan.plain.obligor], np.arange(len(plan.plain.key)), len(order))
     watched = klass[order][phase_first[2] :]
-    facts = np.stack([active[order], plain_first[:-1], plain_first[1:], np.zeros(len(order))], axis=1)
+    facts = np.stack([active[order], plain_first[:-1], plain_first[1:], order], axis=1)
     obligors = Obligors(
         key_low=_read_only(key & np.uint64(0xFFFFFFFF)),
         key_high=_read_only(key >> np.uint64(32)),

@@ -16,8 +16,8 @@ from ..paths.tally import add_defaults, close_paths
 from .numba_contracts import step_deployments
 from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE
 from .numba_loans import mature, open_month, put_in_service, share_tile, step_tile
-from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, start_prices, step_market
-from .numba_memory import NEVER, NOBODY, compiled_loop
+from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
+from .numba_memory import NEVER, NOBODY, compiled_loop, is_recorded
 from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
 from .numba_recovery import sell_due
 
@@ -49,10 +49,13 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
 def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales."""
     market, hazards, lanes = book.market, book.hazards, book.lanes
-    if paths.prices.shape[0] > 0:
+    recorded = is_recorded(work)
+    if paths.prices.shape[0] > 0 or recorded:
         for q in range(low, high):
             start_prices(market, work, q)
             keep_prices(work, paths, q, 0)
+            if recorded:
+                record_market(market, work, q, 0)
     for t in range(1, market.horizon + 1):
         put_in_service(book, work, t)
         for q in range(low, high):
@@ -74,12 +77,16 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
         for q in range(low, high):
             mature(book, work, seed, u64(PATHS_AT_ONCE * quad + q), q, t)
             sell_due(book, work, q, t)
+            if recorded:
+                record_market(market, work, q, t)
     for q in range(low, high):
         for t in range(market.horizon + 1, market.n_months + 1):
-            if work.open_sales[q] == 0:
+            if work.open_sales[q] == 0 and not recorded:
                 break
             step_market(market, book.recovery, work, q, t)
             sell_due(book, work, q, t)
+            if recorded:
+                record_market(market, work, q, t)
 
 
 @compiled_loop
@@ -90,7 +97,8 @@ def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, h
     draw_demand(market, work, seed, quad, low, high)
     draw_factors(hazards, work, seed, quad, low, high)
     start_hazards(hazards, work, market.horizon, low, high)
-    needs_market = book.loans.key.shape[0] > 0 or hazards.n_fed_back > 0 or paths.prices.shape[0] > 0
+    asked_for = paths.prices.shape[0] > 0 or is_recorded(work)
+    needs_market = book.loans.key.shape[0] > 0 or hazards.n_fed_back > 0 or asked_for
     if needs_market:
         draw_prices(market, work, seed, quad, low, high)
         reset(book, work, low, high)

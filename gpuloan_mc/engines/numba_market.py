@@ -26,7 +26,7 @@ from ..paths.primitives import fma
 from ..plan import FREE
 from ..reference.market import MAX_LAUNCHES
 from .numba_layout import PATHS_AT_ONCE
-from .numba_memory import compiled_loop
+from .numba_memory import compiled_loop, is_recorded
 
 f32, i32, u64 = np.float32, np.int32, np.uint64
 
@@ -117,31 +117,39 @@ def obsolescence(market: Any, work: Any, g: int, t: int) -> Any:
 
 
 @compiled_loop
+def used_share(market: Any, demand: Any) -> Any:
+    """(2.10) of a demand."""
+    return utilisation(
+        demand,
+        market.utilisation_level,
+        market.utilisation_slope,
+        market.utilisation_low,
+        market.utilisation_high,
+    )
+
+
+@compiled_loop
 def draw_prices(market: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """(2.3)-(2.6), (2.10) and ln P before the overhang, of all months."""
     n_generations = market.demand_beta.shape[0]
     for q in range(low, high):
         path = u64(PATHS_AT_ONCE * quad + q)
         draw_launches(market, work, seed, path)
+        if is_recorded(work):
+            record_launches(market, work, q)
         for g in range(n_generations):
             work.price[q, g] = ZERO  # X_0, for now
             work.outside[q, 0, g] = outside_log_price(
                 work.demand[q, 0], market.demand_beta[g], market.base_log_price[0, g], ZERO, ZERO
             )
         chi = ZERO
-        work.premium[q, 0] = market.spot_premium + chi
+        work.premium[q, 0], work.used[q, 0] = market.spot_premium + chi, used_share(market, work.demand[q, 0])
         for t in range(1, market.n_months + 1):
             four = draw_four(seed, path, SPOT, u64(t), u64(0))
             chi = decayed(chi, market.spot_decay, market.spot_shock, normal(chosen(four, q)))
             work.premium[q, t] = market.spot_premium + chi
             demand = work.demand[q, t]
-            work.used[q, t] = utilisation(
-                demand,
-                market.utilisation_level,
-                market.utilisation_slope,
-                market.utilisation_low,
-                market.utilisation_high,
-            )
+            work.used[q, t] = used_share(market, demand)
             for first in range(0, n_generations, 4):
                 w = draw(seed, path, GENERATION, u64(t), u64(first // 4))
                 for g in range(first, min(first + 4, n_generations)):
@@ -183,7 +191,7 @@ def step_market(market: Any, recovery: Any, work: Any, q: int, t: int) -> None:
         contract = exp(logarithm)
         work.price[q, g] = contract
         work.rent[q, g] = yearly_rent(contract, used, market.hourly_cost[t, g], market.annuity[t, g])
-        if t <= market.horizon:
+        if t <= market.horizon or is_recorded(work):
             spot = spot_price(logarithm, work.premium[q, t])
             work.spot_price[q, g] = spot
             work.spot[q, g] = spot_rate(spot, used, recovery.spot_keep)
@@ -196,7 +204,9 @@ def start_prices(market: Any, work: Any, q: int) -> None:
         logarithm = log_price(
             work.outside[q, 0, g], ZERO, ZERO, market.own_weight, market.overhang_impact, market.price_floor[0, g]
         )
-        work.price[q, g] = exp(logarithm)
+        contract = exp(logarithm)
+        work.price[q, g] = contract
+        work.rent[q, g] = yearly_rent(contract, work.used[q, 0], market.hourly_cost[0, g], market.annuity[0, g])
         work.spot_price[q, g] = spot_price(logarithm, work.premium[q, 0])
 
 
@@ -207,6 +217,30 @@ def keep_prices(work: Any, paths: Any, q: int, t: int) -> None:
         for g in range(work.price.shape[1]):
             paths.prices[work.row[0] + q, t, 0, g] = work.price[q, g]
             paths.prices[work.row[0] + q, t, 1, g] = work.spot_price[q, g]
+
+
+@compiled_loop
+def record_launches(market: Any, work: Any, q: int) -> None:
+    """The launches that come before the market ends."""
+    launch_months, row, last = work.record.launch_months, work.row[0] + q, f32(market.n_months)
+    for family in range(market.launch_first.shape[0]):
+        for j in range(MAX_LAUNCHES):
+            if work.launch_month[family, j] >= last:
+                break
+            launch_months[family, j, row] = work.launch_month[family, j]
+
+
+@compiled_loop
+def record_market(market: Any, work: Any, q: int, t: int) -> None:
+    """The market of month t, and the chips that came back in it."""
+    record, row = work.record, work.row[0] + q
+    record.regimes[t, row], record.demand[t, row] = work.regime[q, t], work.demand[q, t]
+    record.utilisation[t, row] = work.used[q, t]
+    for g in range(work.price.shape[1]):
+        record.contract[t, row, g], record.spot[t, row, g] = work.price[q, g], work.spot_price[q, g]
+        record.overhang[t, row, g], record.released[t, row, g] = work.overhang[q, g], work.released[q, g]
+    for vintage in range(market.vintage_generation.shape[0]):
+        record.values[t, row, vintage] = value_of(market, work, q, t, vintage)
 
 
 @compiled_loop

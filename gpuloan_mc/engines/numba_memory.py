@@ -25,6 +25,8 @@ from .numba_layout import (
     TILE,
     aligned,
 )
+from .numba_record import new_record
+from .numba_structs import Struct
 
 f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64
 
@@ -86,6 +88,7 @@ class Work(NamedTuple):
     events: Any  # (capacity, EVENT_FIELDS)
     n_events: Any  # (1,)
     row: Any  # (1,) row of the first of the four paths
+    record: Any  # what is kept of paths that are replayed
 
 
 def memory(book: Any) -> Any:
@@ -145,7 +148,14 @@ def memory(book: Any) -> Any:
         events=np.zeros((PATHS_AT_ONCE * (n_loans + len(book.plain.facts)), EVENT_FIELDS), i64),
         n_events=np.zeros(1, i64),
         row=np.zeros(1, i64),
+        record=Struct(new_record(book, 0)),
     )
+
+
+@compiled_loop
+def is_recorded(work: Any) -> Any:
+    """Whether the paths at hand are replayed."""
+    return work.record.default_months.shape[0] > 0
 
 
 @compiled_loop

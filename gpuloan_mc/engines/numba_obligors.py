@@ -22,6 +22,7 @@ from ..paths.obligors import (
 from ..paths.philox import LOAN, LOW32, OBLIGOR, chosen, draw, draw_four, normal, philox, rank
 from ..paths.primitives import fma, lowest_byte, prefetch
 from .numba_layout import (
+    COLUMN,
     COMMITMENT,
     END_LOAN,
     FIRST_LOAN,
@@ -35,7 +36,7 @@ from .numba_layout import (
     TERM,
     TILE,
 )
-from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit
+from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit, is_recorded
 
 i32, i64, u8, u32, u64 = np.int32, np.int64, np.uint8, np.uint32, np.uint64
 
@@ -266,6 +267,8 @@ def settle_tile(book: Any, work: Any, seed: Any, quad: Any, q: int, tile: int, n
 def obligor_defaults(book: Any, work: Any, seed: Any, quad: Any, q: int, p: int, month: Any) -> None:
     """An obligor's default: a party of GPU loans is noted for its month, its plain loans default."""
     plain, facts = book.plain, book.obligors.facts
+    if is_recorded(work):
+        work.record.default_months[work.row[0] + q, facts[p, COLUMN]] = month
     party = facts[p, PARTY]
     if party >= 0:
         work.months[q, party] = month

@@ -61,9 +61,11 @@ from .numba_memory import (
     contract_row,
     emit,
     entity,
+    is_recorded,
     lane_place,
     workout_row,
 )
+from .numba_record import PROCEEDS, SALE_MONTH, STEPPED_IN
 
 f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64
 
@@ -102,8 +104,7 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         kept = stepped_in and state & LET and facts[D_START] <= t
         if kept or state & CLAIM:
             rest = after_contract(book, work, q, t, contract, facts, kept, haircut, rest)
-        lapsed = draw_month > t and facts[D_IN_SERVICE] >= draw_month
-        if not kept and not lapsed:
+        if not kept and not lapsed(facts, draw_month, t):
             sold = i32(sold | bit)
         bit = i32(bit << 1)
         contract[STATE_OF] = state & ~LET
@@ -114,6 +115,12 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
     workout[HAIRCUT_OF], workout[NEXT_SALE] = float_bits(haircut), work.sale_head[q, t + lag]
     work.sale_head[q, t + lag] = loan
     work.open_sales[q] += 1
+
+
+@compiled_loop
+def lapsed(facts: Any, draw_month: Any, t: Any) -> Any:
+    """(6.3) chips of a draw that has lapsed: in service from the draw month on, and the draw is still to come."""
+    return draw_month > t and facts[D_IN_SERVICE] >= draw_month
 
 
 @compiled_loop
@@ -182,5 +189,21 @@ def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
     fraction = loss(kept_share, rest, recovery.lender_discount[workout[LAG_OF]], proceeds)
     commitment = book.loans.commitment_cents[loan]
     ead, lost = to_cents(commitment, bits_float(workout[EAD_OF])), to_cents(commitment, fraction)
+    if is_recorded(work):
+        record_recovery(lanes, work, t, workout, loan_facts, to_cents(commitment, proceeds))
     emit(work, q, i64(loan_facts[L_INDEX]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
     work.open_sales[q] -= 1
+
+
+@compiled_loop
+def record_recovery(lanes: Any, work: Any, t: int, workout: Any, loan_facts: Any, proceeds: Any) -> None:
+    """How the loan of the next event was recovered. Chips that are neither sold nor lapsed are the lender's: kept."""
+    stepped_in, bit = i64(0), i32(1)
+    for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
+        if not workout[SOLD_OF] & bit and not lapsed(
+            lanes.deployment_facts[d], loan_facts[L_DRAW_MONTH], workout[MONTH_OF]
+        ):
+            stepped_in = i64(1)
+        bit = i32(bit << 1)
+    recovery = work.record.recoveries[work.n_events[0]]
+    recovery[STEPPED_IN], recovery[SALE_MONTH], recovery[PROCEEDS] = stepped_in, t, proceeds

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gpuloan_mc.engines.base import PathTable
+from gpuloan_mc.engines.base import LoanTable, PathTable
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected
@@ -47,6 +47,19 @@ def differences(one: Any, other: Any) -> list[str]:
         elif not (a is None and b is None) and not np.array_equal(a, b):
             found.append(field.name)
     return found
+
+
+def history_differences(one: LoanTable, other: LoanTable) -> list[str]:
+    """Names of the arrays of two replays that differ in a bit."""
+    pairs = [(one.defaults, other.defaults), (one.history, other.history)]
+    columns = [(f.name, getattr(a, f.name), getattr(b, f.name)) for a, b in pairs for f in fields(a)]
+    found = [n for n, a, b in columns if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes())]
+    return found + ([] if np.array_equal(one.paths, other.paths) else ["paths"])
+
+
+def assert_same_replay(engine: NumbaCpu, plan: Any, seed: int, paths: Any) -> None:
+    found, expected = (e.replay(plan, seed, np.asarray(paths)) for e in (engine, REFERENCE))
+    assert history_differences(found, expected) == []
 
 
 def assert_same(one: PathTable, other: PathTable) -> None:
@@ -114,6 +127,61 @@ def test_a_book_of_several_tiles_under_feedback(engine, tmp_path):
     assert_same(engine.run(plan, 4, 2, 49), REFERENCE.run(plan, 4, 2, 49))
 
 
+@pytest.mark.parametrize("book", ["vasicek-100", "neocloud-2024"])
+def test_replays_of_bundled_books(engine, book):
+    plan = plan_of(Portfolio.read(book))
+    paths = [*range(60), 977, 2**32 - 1, 2**32, 977]
+    assert_same_replay(engine, plan, 5, paths)
+    before = engine.run(plan, 5, 0, 60).loss  # a replay leaves nothing behind
+    table = engine.replay(plan, 5, np.arange(60))
+    assert np.array_equal(np.bincount(table.defaults.path, table.defaults.loss, 60).astype(np.int64), before)
+    assert np.array_equal(engine.run(plan, 5, 0, 60).loss, before)
+
+
+@pytest.mark.parametrize("overhang", [0.0, 0.8])
+@pytest.mark.parametrize("changes", [{}, {"step_in": 1.0}, {"lag_max_months": 1, "step_in": 0.0}])
+def test_replays_of_the_busy_book(engine, busy_book, overhang, changes):
+    world, portfolio = busy_book(overhang, **changes)
+    plan = build_plan(portfolio, world)
+    assert_same_replay(engine, plan, 2**64 - 1, np.random.default_rng(3).integers(0, 10**9, 300))
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_replays_of_plain_loans(engine, market, pool, gpu, grouped):
+    plan = one_factor(market, pool, 300, "t", grouped, True)
+    assert_same_replay(engine, plan, 9, np.arange(3, 80))
+    launches = {"first_month": 3.0, "cadence_months": 5.0, "impact": 0.3, "gain_mean": 0.4}
+    beside = one_factor(market, pool, 40, grouped=grouped, gpu=gpu({"volatility": 0.3}, launches=launches))
+    assert_same_replay(engine, beside, 9, np.arange(3, 80))
+
+
+def test_replays_of_several_tiles_under_feedback(engine, tmp_path):
+    write_example(tmp_path / "book", n_loans=300, seed=3)
+    assert_same_replay(engine, plan_of(Portfolio.read(tmp_path / "book")), 4, np.arange(2, 30))
+
+
+def random_replays_lose_what_the_run_says(book: str, name: str, n_paths: int) -> None:
+    portfolio = Portfolio.read(book)
+    result = simulate(portfolio, portfolio.market, n_paths=n_paths, seed=11, engine=name)
+    paths = np.random.default_rng(7).permutation(n_paths)[:1000]
+    assert np.array_equal(result.replay(paths).losses, result.losses[paths])
+    assert result.losses[paths].any()
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_a_thousand_random_replays_lose_what_the_run_says(name):
+    random_replays_lose_what_the_run_says("vasicek-100", name, 2000)
+
+
+def test_a_thousand_random_replays_of_the_gpu_book():
+    random_replays_lose_what_the_run_says("neocloud-2024", "numba", 20_000)
+
+
+@pytest.mark.slow
+def test_a_thousand_random_replays_of_the_gpu_book_on_the_reference():
+    random_replays_lose_what_the_run_says("neocloud-2024", "numpy", 10_000)
+
+
 def test_chunks_workers_and_row_order_do_not_matter(busy_book):
     world, portfolio = busy_book()
     shuffled = portfolio.replace(
@@ -136,6 +204,7 @@ def engines_agree(engine: NumbaCpu, market: dict[str, Any], rows: dict[str, Any]
         return
     assert_same(engine.run(plan, 3, 5, 41, prices=True), REFERENCE.run(plan, 3, 5, 41, prices=True))
     assert_same(engine.run(plan, 3, 5, 41), REFERENCE.run(plan, 3, 5, 41))
+    assert_same_replay(engine, plan, 3, [5, 40, 8, 9, 10, 11, 8, 2**33])
 
 
 ENGINE = NumbaCpu(1)
