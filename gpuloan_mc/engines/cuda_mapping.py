@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ BLOCK_OF_256 = 2048  # … of 256, and of 512 beyond
 SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
 QUEUE_BYTES = 160 * 12  # candidates of a warp of `simulate_plain`
 WARP = 32
-BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simulate.cu
+BLOCKS = {  # that a multiprocessor's registers hold on an H200: the launch bounds of simulate.cu
     "simulate_small_8": 4,
     "simulate_small_16": 4,
     "simulate_block_128": 5,
@@ -30,6 +31,15 @@ BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simul
     "simulate_block_512": 1,
     "simulate_large_512": 1,
 }
+WALK_THREADS = {  # of a block
+    "simulate_small_8": THREADS,
+    "simulate_small_16": THREADS,
+    "simulate_block_128": 128,
+    "simulate_block_256": 256,
+    "simulate_block_512": 512,
+    "simulate_large_512": 512,
+}
+KERNELS = ("draw_ahead", "simulate_plain", *WALK_THREADS, "close_loans", "close_paths")  # all of simulate.cu
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Device:
     shared_bytes_a_block: int  # with opt-in
     shared_bytes_a_multiprocessor: int
     threads_a_multiprocessor: int = 2048
+    blocks: Mapping[str, int] = field(default_factory=lambda: BLOCKS)  # of a walk that its registers hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ def _walk(kernel: str, lanes: int, threads: int, shared: int, device: Device, is
     by_memory = device.shared_bytes_a_multiprocessor // (shared + 1024)  # a block takes 1 KiB more
     by_threads = device.threads_a_multiprocessor // threads
     name = f"{kernel}_{lanes if kernel == 'simulate_small' else threads}"
-    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, BLOCKS[name])), is_shared)
+    return Walk(name, lanes, threads, max(1, min(by_memory, by_threads, device.blocks[name])), is_shared)
 
 
 def n_blocks(layout: Layout, n_paths: int, device: Device) -> int:
