@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -34,16 +35,14 @@ def code_folder(key: str) -> Path | None:
 
 def keep(file: Path, data: bytes) -> bool:
     """Write code so that no process sees half of it, whoever writes at once; False where it can't be written."""
-    part = None
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")  # a name that nobody else has
     try:
-        handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # a name of this process's own
-        with os.fdopen(handle, "wb") as stream:
+        with part.open("xb") as stream:  # with the rights that the umask gives: others may share the folder
             stream.write(data)
-        os.replace(part, file)
+        part.replace(file)
     except OSError:  # a full disk, or a folder that went away
-        if part is not None:
-            with suppress(OSError):
-                os.unlink(part)
+        with suppress(OSError):
+            part.unlink()
         return False
     return True
 

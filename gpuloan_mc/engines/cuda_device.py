@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EnvironmentProblem
 from . import cuda_mapping
-from .cuda_setup import while_running
-from .cuda_sources import Nvrtc, architecture, cubin, nvrtc
-
-_STATIC_SHARED = 48 * 1024  # bytes a block may use without asking
+from .cuda_setup import import_cupy, while_running
+from .cuda_sources import Nvrtc, architecture, cubin, dotted, nvrtc
 
 
 class OutOfDeviceMemory(Exception):
@@ -88,6 +86,7 @@ class CupyDevice:
         self._cupy = import_cupy()
         self.number = number
         self._cache: Path | str = "the cache of compiled kernels"
+        self._made_for = ""
         with self._errors():
             facts = self._cupy.cuda.runtime.getDeviceProperties(number)
             self._cupy.cuda.runtime.memGetInfo()  # a context: a device that is held by another fails here
@@ -101,7 +100,7 @@ class CupyDevice:
         )
         self._capability = int(facts["major"]), int(facts["minor"])
         self._compiler = compiler
-        self._module: Any = None
+        self._kernels: dict[str, Any] = {}
 
     def free_bytes(self) -> int:
         """Memory that can be had: what the driver has and CuPy's pool holds unused, within the pool's limit."""
@@ -112,19 +111,35 @@ class CupyDevice:
             return min(free, limit - int(pool.used_bytes())) if limit else free
 
     def load(self) -> None:
-        """Compile the kernels for this device, or load what was compiled before.
+        """Compile the kernels for this device, or load what was compiled before; then `size` knows their registers.
 
         Raises:
             EnvironmentProblem: they can't be compiled or loaded.
         """
-        if self._module is not None:
+        if self._kernels:
             return
         target = architecture(self._capability, (self._compiler or nvrtc()).architectures)
         assert target is not None  # checked when the engine was chosen
         file = cubin(target).path
         self._cache = file
+        self._made_for = f"they are for {target}, and its compute capability is {dotted(self._capability)}"
         with self._errors():
-            self._module = self._cupy.RawModule(path=str(file))
+            module = self._cupy.RawModule(path=str(file))
+            names = (*cuda_mapping.KERNELS, *cuda_mapping.cluster_kernels(self.size))
+            kernels = {name: self._loaded(module, name) for name in names}
+            blocks = {name: self._blocks(kernels[name], block) for name, block in cuda_mapping.WALK_THREADS.items()}
+        self._kernels, self.size = kernels, replace(self.size, blocks=cuda_mapping.BLOCKS | blocks)
+
+    def _loaded(self, module: Any, name: str) -> Any:
+        """A kernel that may use all of a block's shared memory, loaded now: CuPy would do it at the first launch."""
+        kernel = module.get_function(name)
+        kernel.compile()
+        kernel.max_dynamic_shared_size_bytes = self.size.shared_bytes_a_block - kernel.shared_size_bytes
+        return kernel
+
+    def _blocks(self, kernel: Any, threads: int) -> int:
+        """Blocks of a kernel that a multiprocessor's registers and threads hold."""
+        return int(self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, threads, 0))
 
     def upload(self, array: NDArray[Any]) -> CupyBuffer:
         """A copy of an array on the device."""
@@ -140,12 +155,9 @@ class CupyDevice:
     def launch(self, launch: cuda_mapping.Launch, *structs: bytes) -> None:
         """Start a kernel whose arguments are the structs, by value."""
         with self._errors():
-            kernel = self._module.get_function(launch.kernel)
-            if launch.shared_bytes > _STATIC_SHARED:
-                kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
             # CuPy passes a NumPy array of one element by value
             arguments = tuple(np.frombuffer(s, dtype=np.dtype((np.void, len(s)))) for s in structs)
-            kernel(launch.grid, launch.block, arguments, shared_mem=launch.shared_bytes)
+            self._kernels[launch.kernel](launch.grid, launch.block, arguments, shared_mem=launch.shared_bytes)
 
     def download(self, buffer: Any, into: NDArray[Any]) -> None:
         """Copy a buffer into an array of its size, when the launches so far are done."""
@@ -179,12 +191,14 @@ class CupyDevice:
             with cuda.Device(self.number):
                 yield
         except cuda.memory.OutOfMemoryError as error:
-            cupy.get_default_memory_pool().free_all_blocks()
+            with cuda.Device(self.number):  # the pool gives back what it holds on the current one
+                cupy.get_default_memory_pool().free_all_blocks()
             raise OutOfDeviceMemory(str(error)) from error
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
             if error.status == 2:
                 raise OutOfDeviceMemory(str(error)) from error
-            problem = while_running(int(error.status), str(error).split("\n")[0], self.number, self._cache)
+            text = str(error).split("\n")[0]
+            problem = while_running(int(error.status), text, self.number, self._cache, self._made_for)
             if problem is None:
                 raise
             raise problem from error
@@ -193,21 +207,3 @@ class CupyDevice:
 def connect(number: int) -> Device:
     """The device of this number; tests put another one here."""
     return CupyDevice(number)
-
-
-def import_cupy() -> Any:
-    """CuPy.
-
-    Raises:
-        EnvironmentProblem: it is missing or broken.
-    """
-    try:
-        import cupy
-    except Exception as error:  # a CuPy that fits neither NumPy nor the driver fails in many ways
-        first = str(error).strip().split("\n")[0][:300]
-        raise EnvironmentProblem(
-            f"engine cuda: CuPy can't be imported ({type(error).__name__}: {first}). Install it again with: "
-            "pip install --force-reinstall 'gpuloan-mc[cuda13]', or [cuda12] for an older driver. "
-            "Engine 'numba' (--engine numba) gives the same figures."
-        ) from error
-    return cupy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ CLUSTERS = (2, 4, 8)  # … and beyond so many blocks of 512, as few as keep the
 SLICES_A_MULTIPROCESSOR = 8  # blocks of `simulate_plain` that keep one busy
 QUEUE_BYTES = 160 * 12  # candidates of a warp of `simulate_plain`
 WARP = 32
-BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simulate.cu
+BLOCKS = {  # that a multiprocessor's registers hold on an H200: the launch bounds of simulate.cu
     "simulate_small_8": 4,
     "simulate_small_16": 4,
     "simulate_block_128": 5,
@@ -36,6 +37,15 @@ BLOCKS = {  # that a multiprocessor's registers hold: the launch bounds of simul
     "simulate_cluster_8": 1,
     "simulate_large_512": 1,
 }
+WALK_THREADS = {  # of a block
+    "simulate_small_8": THREADS,
+    "simulate_small_16": THREADS,
+    "simulate_block_128": 128,
+    "simulate_block_256": 256,
+    "simulate_block_512": 512,
+    "simulate_large_512": 512,
+}
+KERNELS = ("draw_ahead", "simulate_plain", *WALK_THREADS, "close_loans", "close_paths")  # of every GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,12 @@ class Device:
     shared_bytes_a_multiprocessor: int
     threads_a_multiprocessor: int = 2048
     blocks_a_cluster: int = 1  # at most; 1: there are no clusters
+    blocks: Mapping[str, int] = field(default_factory=lambda: BLOCKS)  # of a walk that its registers hold
+
+
+def cluster_kernels(device: Device) -> list[str]:
+    """The kernels that only a GPU with clusters has."""
+    return [f"simulate_cluster_{n}" for n in CLUSTERS if n <= device.blocks_a_cluster]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ def walk(layout: Layout, device: Device) -> Walk:
 def _walk(kernel: str, lanes: int, threads: int, shared: int, arena: int, device: Device, blocks: int = 1) -> Walk:
     by_memory = device.shared_bytes_a_multiprocessor // (shared + 1024)  # a block takes 1 KiB more
     by_threads = device.threads_a_multiprocessor // threads
-    return Walk(kernel, lanes, threads, shared, arena, max(1, min(by_memory, by_threads, BLOCKS[kernel])), blocks)
+    return Walk(kernel, lanes, threads, shared, arena, max(1, min(by_memory, by_threads, device.blocks[kernel])), blocks)
 
 
 def state_bytes(layout: Layout, blocks: int) -> int:

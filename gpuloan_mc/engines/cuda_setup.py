@@ -1,16 +1,17 @@
 """What the engine `cuda` needs of a machine, and what is wrong where it can't run: sentences with a way out.
 
-CuPy is not imported here: that takes seconds, and fails where it does not fit the driver.
+CuPy is imported last, when all else fits: that takes seconds, and fails where it does not fit the driver.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import EnvironmentProblem
 from . import cuda_driver
@@ -20,6 +21,7 @@ from .cuda_sources import OLDEST, WAY_OUT, architecture, dotted, nvrtc
 CUPY_PACKAGES = ("cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy", "cupy-rocm-7-0")
 _OF_CUDA = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 _DRIVERS = {12: 525, 13: 580}  # the first driver of each CUDA, as NVIDIA counts drivers
+_DEVICE_NAME = re.compile(r"\d|GPU-|MIG-")  # how an entry of $CUDA_VISIBLE_DEVICES begins
 _INIT = {
     3: ("the driver did not start", "Restart the process"),
     101: ("the driver names a device that is not there", "Look at $CUDA_VISIBLE_DEVICES, then at nvidia-smi"),
@@ -55,6 +57,14 @@ class Machine:
         """
         return nvrtc()
 
+    def import_cupy(self) -> Any:
+        """CuPy.
+
+        Raises:
+            EnvironmentProblem: it is missing or broken.
+        """
+        return import_cupy()
+
 
 def look() -> Machine:
     """This machine."""
@@ -81,7 +91,8 @@ class Finding:
 def finding(machine: Machine, devices: Sequence[int] | None = None) -> Finding | None:
     """The first thing that keeps the engine from running on the devices (None: device 0)."""
     found = device_finding(machine, devices)
-    checks = (_several_cupys, _no_cupy, _no_compiler, _old_driver, partial(_unknown, wanted=devices or (0,)))
+    unknown = partial(_unknown, wanted=devices or (0,))
+    checks = (_several_cupys, _no_cupy, _no_compiler, _old_driver, unknown, _broken_cupy)
     return found or _first(machine, checks)
 
 
@@ -133,9 +144,11 @@ def _does_not_start(machine: Machine) -> Finding | None:
 
 
 def is_hidden(machine: Machine) -> bool:
-    """Whether the environment hides every GPU."""
+    """Whether the environment hides every GPU: its list of devices is empty, or ends before the first."""
     driver = machine.driver
-    return driver is not None and not driver.devices and driver.visible is not None
+    if driver is None or driver.devices or driver.visible is None:
+        return False
+    return _DEVICE_NAME.match(driver.visible.strip()) is None
 
 
 def _hidden(machine: Machine) -> Finding | None:
@@ -146,9 +159,12 @@ def _hidden(machine: Machine) -> Finding | None:
 
 
 def _no_device(machine: Machine) -> Finding | None:
-    if _driver(machine).devices:
+    driver = _driver(machine)
+    if driver.devices:
         return None
-    return Finding("the CUDA driver sees no GPU", "Look at nvidia-smi; in a container, pass the GPUs in: --gpus all")
+    named = "" if driver.visible is None else f" among those of $CUDA_VISIBLE_DEVICES, {driver.visible!r}"
+    look_at = "Look at nvidia-smi; in a container, pass the GPUs in: --gpus all"
+    return Finding(f"the CUDA driver sees no GPU{named}", look_at)
 
 
 def _device_missing(machine: Machine, wanted: Sequence[int]) -> Finding | None:
@@ -206,7 +222,7 @@ def _no_cupy(machine: Machine) -> Finding | None:
         return None
     major = _driver(machine).version[0]
     if machine.cupy:
-        return Finding("the installed CuPy is for AMD GPUs", f"pip uninstall {machine.cupy[0][0]}; pip install {_extra(major)}")
+        return Finding("the installed CuPy is for AMD GPUs", f"{_uninstall(machine)}; pip install {_extra(major)}")
     return Finding("CuPy is not installed", f"Install it with: pip install {_extra(major)}")
 
 
@@ -214,12 +230,44 @@ def _several_cupys(machine: Machine) -> Finding | None:
     if len(machine.cupy) < 2:
         return None
     names = " and ".join(f"{name} {version}" for name, version in machine.cupy)
-    gone = " ".join(name for name, _ in machine.cupy)
     major = _driver(machine).version[0]
     return Finding(
         f"{names} are installed together and overwrite each other's files",
-        f"pip uninstall -y {gone}; pip install {_extra(major)}",
+        f"{_uninstall(machine)}; pip install {_extra(major)}",
     )
+
+
+def _uninstall(machine: Machine) -> str:
+    """The command that removes every CuPy that is here."""
+    return f"pip uninstall -y {' '.join(name for name, _ in machine.cupy)}"
+
+
+def _broken_cupy(machine: Machine) -> Finding | None:
+    """A CuPy that is installed but can't be imported."""
+    try:
+        machine.import_cupy()
+    except EnvironmentProblem as error:
+        why = str(error).removeprefix("engine cuda: ").split(". Install it again with")[0]
+        major = _driver(machine).version[0]
+        return Finding(why, f"Install it again with: {_uninstall(machine)}; pip install {_extra(major)}")
+    return None
+
+
+def import_cupy() -> Any:
+    """CuPy.
+
+    Raises:
+        EnvironmentProblem: it is missing or broken.
+    """
+    try:
+        import cupy
+    except Exception as error:  # a CuPy that fits neither NumPy nor the driver fails in many ways
+        first = str(error).strip().strip("=").strip().split("\n")[0][:300]
+        raise EnvironmentProblem(
+            f"engine cuda: CuPy can't be imported ({type(error).__name__}: {first}). Install it again with: "
+            f"pip install --force-reinstall 'gpuloan-mc[cuda13]', or [cuda12] for an older driver. {WAY_OUT}"
+        ) from error
+    return cupy
 
 
 def _no_compiler(machine: Machine) -> Finding | None:
@@ -240,7 +288,7 @@ def _old_driver(machine: Machine) -> Finding | None:
     if driver[0] >= major:
         return None
     first = _DRIVERS.get(major, max(_DRIVERS.values()))
-    older = f", or use CUDA 12: pip uninstall -y {_OF_CUDA.get(major, 'cupy')}; pip install {_extra(12)}"
+    older = f", or use CUDA 12: {_uninstall(machine)}; pip install {_extra(12)}"
     return Finding(
         f"the driver is too old: it knows CUDA {dotted(driver)}, and {what} needs CUDA {major}",
         f"Update the driver to {first} or later{older if driver[0] >= 12 else ''}",
@@ -255,7 +303,8 @@ _WHILE_RUNNING = {
          "Wait until `nvidia-smi` shows it free, or name another with --devices"),
     100: ("the driver sees no GPU", "Look at nvidia-smi"),
     200: ("the compiled kernels are damaged", "Delete {cache} and run again"),
-    209: ("the compiled kernels do not fit this GPU", "Delete {cache} and run again"),
+    209: ("the compiled kernels do not run on this GPU: {made_for}",
+          "Update CUDA's compiler with: pip install --upgrade 'gpuloan-mc[cuda13]', or [cuda12] for an older driver"),
     214: ("the GPU reports a memory error that it could not correct", "Look at nvidia-smi -q -d ECC; use another device"),
     218: ("the compiled kernels are damaged", "Delete {cache} and run again"),
     301: ("the compiled kernels are gone", "Run again"),
@@ -265,11 +314,17 @@ _WHILE_RUNNING = {
 }  # fmt: skip
 
 
-def while_running(status: int, text: str, number: int, cache: os.PathLike[str] | str) -> EnvironmentProblem | None:
-    """The error behind a status of CUDA on a device; None where it is a bug of ours."""
+def while_running(
+    status: int, text: str, number: int, cache: os.PathLike[str] | str, made_for: str = "", engine: str = "cuda"
+) -> EnvironmentProblem | None:
+    """The error behind a status of CUDA on a device; None where it is a bug of ours.
+
+    `cache` is the file of the kernels, `made_for` says for which architecture they are and what the device is.
+    """
     if status not in _WHILE_RUNNING:
         return None
     what, way_out = _WHILE_RUNNING[status]
     return EnvironmentProblem(
-        f"engine cuda: device {number}: {what} ({text}). {way_out.format(cache=cache)}. {WAY_OUT}"
+        f"engine {engine}: device {number}: {what.format(made_for=made_for)} ({text}). {way_out.format(cache=cache)}. "
+        f"{WAY_OUT}"
     )

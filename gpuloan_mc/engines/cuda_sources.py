@@ -28,6 +28,7 @@ OPTIONS = (
     "-Xptxas=-v",  # registers and spills in the log
 )
 OLDEST = (7, 5)  # compute capability
+TEGRA = (87, 101, 110)  # boards whose code no other GPU runs: Orin and Thor, which CUDA 12 counts as 10.1
 _REPAIR = "pip install --upgrade 'gpuloan-mc[cuda13]', or [cuda12] for a driver that does not know CUDA 13"
 
 
@@ -153,9 +154,16 @@ def sources() -> dict[str, str]:
 
 
 def architecture(capability: tuple[int, int], known: tuple[int, ...]) -> str | None:
-    """The newest architecture known to the compiler whose code this compute capability runs, as in sm_90; or None."""
+    """The newest architecture known to the compiler whose code this compute capability runs, as in sm_90; or None.
+
+    A later minor number runs the code of an earlier one, except to and from the boards of `TEGRA`.
+    """
     major, minor = capability
-    fitting = [a for a in known if a // 10 == major and a % 10 <= minor]
+    own = 10 * major + minor
+    if own in known or own in TEGRA:
+        fitting = [a for a in known if a == own]
+    else:
+        fitting = [a for a in known if a // 10 == major and a < own and a not in TEGRA]
     return f"sm_{max(fitting)}" if fitting and capability >= OLDEST else None
 
 

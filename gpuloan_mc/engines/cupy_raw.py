@@ -45,6 +45,7 @@ class CupyRaw:
         """
         if self._plan is not plan:
             layout = lay_out(plan)
+            self._plan, self._cards = None, []  # the last plan's memory, before any of this one's
             self._cards = [_Card(device, plan, layout) for device in self._devices]
             self._plan = plan
 
@@ -60,7 +61,7 @@ class CupyRaw:
     def footprint(self, plan: Plan, chunk: int) -> Footprint:
         """The plan and the results of a chunk's share on each device; the same results here."""
         self.prepare(plan)
-        return planned(plan, chunk, len(self._cards), self._devices[0].size)
+        return planned(plan, chunk, len(self._cards), self._devices[0].size, min(c.most_paths for c in self._cards))
 
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for.
@@ -83,12 +84,17 @@ def longest_chunk(n_devices: int) -> int:
     return _LONGEST_CHUNK * n_devices
 
 
-def planned(plan: Plan, chunk: int, n_devices: int, size: cuda_mapping.Device = PLANNED_ON) -> Footprint:
-    """Memory of a chunk: the plan and what its share of paths needs on each device, the results here. No device is asked."""
+def planned(
+    plan: Plan, chunk: int, n_devices: int, size: cuda_mapping.Device = PLANNED_ON, most_paths: int = _LONGEST_CHUNK
+) -> Footprint:
+    """Memory of a chunk: the plan and what its share of paths needs on each device, the results here. No device is asked.
+
+    A device runs at most `most_paths` of its share at once; the chunk's results are kept here in full.
+    """
     layout = lay_out(plan)
     fixed = sum(array.nbytes for array in layout.arrays.values())
     shares = (end - start for start, end in _ranges(0, chunk, n_devices))
-    on_devices = tuple(fixed + _bytes(layout, n, size) for n in shares)
+    on_devices = tuple(fixed + _bytes(layout, min(n, most_paths), size) for n in shares)
     return Footprint(fixed + 2 * table_bytes(plan, chunk), on_devices)
 
 

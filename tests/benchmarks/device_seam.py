@@ -32,6 +32,7 @@ def install() -> None:
         driver=cuda_driver.Driver((13, 0), 0, (facts,)),
         cupy=(("cupy-cuda13x", "14.2.0"),),
         compiler=lambda: compiler,
+        import_cupy=list,
     )
     cuda_device.connect = connect
     cuda_setup.look = lambda: machine

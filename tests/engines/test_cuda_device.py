@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from gpuloan_mc.engines import cuda_device, cuda_sources
+from gpuloan_mc.engines import cuda_device, cuda_mapping, cuda_sources
 from gpuloan_mc.engines.cuda_device import CupyDevice, OutOfDeviceMemory
 from gpuloan_mc.engines.cuda_mapping import Buffer, Launch
 from gpuloan_mc.errors import EnvironmentProblem
@@ -48,35 +49,45 @@ class Kernel:
     """cupy.RawKernel."""
 
     max_dynamic_shared_size_bytes = 48 * 1024
+    shared_size_bytes = 32  # static
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.is_compiled = [], False
+        self.kernel = SimpleNamespace(ptr=4711)
+
+    def compile(self):
+        self.is_compiled = True
 
     def __call__(self, grid, block, arguments, *, shared_mem):
         self.calls.append((grid, block, arguments, shared_mem))
 
 
 class Context:
-    """cupy.cuda.Device."""
+    """cupy.cuda.Device; `current` are the numbers of those that are entered."""
+
+    current: ClassVar[list[int]] = []
 
     def __init__(self, number):
         self.number = number
 
     def __enter__(self):
-        pass
+        self.current.append(self.number)
 
     def __exit__(self, *_):
-        pass
+        self.current.pop()
 
 
 @pytest.fixture
 def cupy(monkeypatch, tmp_path):
-    """A fake CuPy; `fail` is what the next look at memory raises."""
-    kernel = Kernel()
+    """A fake CuPy; `fail` is what the next look at memory raises, `freed` on which devices the pool gave memory back."""
+    clusters = [f"simulate_cluster_{n}" for n in cuda_mapping.CLUSTERS]
+    kernels = {name: Kernel() for name in (*cuda_mapping.KERNELS, *clusters)}
+    freed = []
     pool = SimpleNamespace(
-        limit=0, free_bytes=lambda: 100, used_bytes=lambda: 300, free_all_blocks=lambda: None, get_limit=lambda: pool.limit
+        limit=0, free_bytes=lambda: 100, used_bytes=lambda: 300, get_limit=lambda: pool.limit,
+        free_all_blocks=lambda: freed.extend(Context.current),
     )
-    module = SimpleNamespace(fail=None, kernel=kernel, pool=pool, loaded=[])
+    module = SimpleNamespace(fail=None, kernels=kernels, pool=pool, loaded=[], freed=freed)
 
     def memory():
         if module.fail is not None:
@@ -85,13 +96,17 @@ def cupy(monkeypatch, tmp_path):
 
     def raw_module(path):
         module.loaded.append(path)
-        return SimpleNamespace(get_function=lambda name: kernel)
+        return SimpleNamespace(get_function=kernels.__getitem__)
 
     runtime = SimpleNamespace(
         getDeviceProperties=lambda number: PROPERTIES, memGetInfo=memory, CUDARuntimeError=CUDARuntimeError
     )
     module.cuda = SimpleNamespace(
-        Device=Context, runtime=runtime, driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        Device=Context, runtime=runtime,
+        driver=SimpleNamespace(
+            CUDADriverError=CUDADriverError,
+            occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 512 // threads,
+        ),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )  # fmt: skip
     module.get_default_memory_pool = lambda: pool
@@ -121,17 +136,23 @@ def test_the_machine_code_of_its_architecture_is_loaded_once(device, cupy, tmp_p
     assert cupy.loaded == [str(tmp_path / "sm_90.cubin")]
 
 
+def test_loading_leaves_nothing_for_the_first_launch(device, cupy):
+    for kernel in cupy.kernels.values():
+        assert kernel.is_compiled
+        assert kernel.max_dynamic_shared_size_bytes == 232_448 - 32
+
+
+def test_blocks_of_a_multiprocessor_are_asked_of_the_driver(device):
+    assert device.size.blocks["simulate_block_128"] == 4  # the launch bound says 5 on another GPU
+    assert device.size.blocks["simulate_block_256"] == 2
+    assert set(device.size.blocks) == set(cuda_mapping.BLOCKS)
+
+
 def test_structs_are_passed_by_value(device, cupy):
-    device.launch(Launch("f", (3, 2, 1), (128, 1, 1), 1000), b"one", b"three")
-    ((grid, block, arguments, shared),) = cupy.kernel.calls
+    device.launch(Launch("draw_ahead", (3, 2, 1), (128, 1, 1), 1000), b"one", b"three")
+    ((grid, block, arguments, shared),) = cupy.kernels["draw_ahead"].calls
     assert (grid, block, shared) == ((3, 2, 1), (128, 1, 1), 1000)
     assert [(a.size, a.itemsize, a.tobytes()) for a in arguments] == [(1, 3, b"one"), (1, 5, b"three")]
-    assert cupy.kernel.max_dynamic_shared_size_bytes == 48 * 1024
-
-
-def test_much_shared_memory_is_asked_for(device, cupy):
-    device.launch(Launch("f", (1, 1, 1), (128, 1, 1), 100_000), b"x")
-    assert cupy.kernel.max_dynamic_shared_size_bytes == 100_000
 
 
 def test_arrays_go_there_and_back(device):
@@ -156,6 +177,20 @@ def test_free_memory_counts_the_pool_and_its_limit(device, cupy):
 def test_no_memory_is_no_message_yet(device, cupy, error):
     cupy.fail = error
     with pytest.raises(OutOfDeviceMemory):
+        device.free_bytes()
+
+
+def test_the_pool_of_the_device_that_is_full_is_emptied(cupy):
+    second = CupyDevice(1, SimpleNamespace(architectures=(90,)))
+    cupy.fail = OutOfMemoryError("x")
+    with pytest.raises(OutOfDeviceMemory):
+        second.free_bytes()
+    assert cupy.freed == [1]
+
+
+def test_kernels_for_another_gpu_are_told_with_both(device, cupy):
+    cupy.fail = CUDADriverError(209, "CUDA_ERROR_NO_BINARY_FOR_GPU")
+    with pytest.raises(EnvironmentProblem, match=r"for sm_90, and its compute capability is 9.0 .*pip install --upgrade"):
         device.free_bytes()
 
 

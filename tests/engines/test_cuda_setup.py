@@ -33,6 +33,7 @@ class Machine(cuda_setup.Machine):
     """A machine with a fake compiler; None: it is missing."""
 
     nvrtc: Compiler | None = Compiler()
+    broken_cupy: str = ""
 
     def compiler(self):
         if self.nvrtc is None:
@@ -40,6 +41,10 @@ class Machine(cuda_setup.Machine):
                 "engine cuda: NVRTC, CUDA's compiler, can't be loaded (ImportError: no such library). Install it with: x."
             )
         return self.nvrtc
+
+    def import_cupy(self):
+        if self.broken_cupy:
+            raise EnvironmentProblem(f"engine cuda: {self.broken_cupy}. Install it again with: x.")
 
 
 GOOD = Machine(Driver((13, 1), 0, (H200,)), CUPY)
@@ -56,6 +61,14 @@ def device(**changes):
 MESSAGES = {
     "no driver": (Machine(None, CUPY), ["no CUDA driver was found", "NVIDIA's driver, 580"]),
     "no GPU": (driver(status=100, devices=()), ["sees no GPU", "nvidia-smi", "--gpus all"]),
+    "broken CuPy": (
+        replace(GOOD, broken_cupy="CuPy can't be imported (ImportError: no libcudart.so.13)"),
+        ["can't be imported (ImportError: no libcudart.so.13)", "uninstall -y cupy-cuda13x; pip install 'gpuloan-mc[cuda13]'"],
+    ),
+    "none of those named": (
+        driver(status=100, devices=(), visible="0"), ["sees no GPU among those of $CUDA_VISIBLE_DEVICES, '0'", "nvidia-smi"],
+    ),
+    "a list that ends at once": (driver(status=100, devices=(), visible="-1"), ["is '-1', which hides every GPU"]),
     "hidden": (driver(status=100, devices=(), visible=""), ["CUDA_VISIBLE_DEVICES is ''", "unset CUDA_VISIBLE_DEVICES"]),
     "mismatch": (driver(status=803, devices=()), ["different versions", "803", "Restart the machine"]),
     "compatibility": (driver(status=804, devices=()), ["compatibility library", "cuda-compat"]),
@@ -70,11 +83,14 @@ MESSAGES = {
         replace(GOOD, cupy=(("cupy-cuda12x", "13.6.0"), *CUPY)),
         ["cupy-cuda12x 13.6.0 and cupy-cuda13x 14.2.0", "pip uninstall -y cupy-cuda12x cupy-cuda13x; pip install"],
     ),
-    "AMD": (replace(GOOD, cupy=(("cupy-rocm-7-0", "14.0.0"),)), ["for AMD GPUs", "pip uninstall cupy-rocm-7-0"]),
+    "AMD": (replace(GOOD, cupy=(("cupy-rocm-7-0", "14.0.0"),)), ["for AMD GPUs", "pip uninstall -y cupy-rocm-7-0"]),
     "no compiler": (replace(GOOD, nvrtc=None), ["NVRTC", "no such library", "pip install --upgrade 'gpuloan-mc[cuda13]'"]),
     "old driver": (
         driver(version=(12, 8)),
         ["too old: it knows CUDA 12.8, and NVRTC 13.5 needs CUDA 13", "580 or later", "pip install 'gpuloan-mc[cuda12]'"],
+    ),
+    "old driver, CuPy of no CUDA's name": (
+        replace(driver(version=(12, 8)), cupy=(("cupy", "14.2.0"),)), ["or use CUDA 12: pip uninstall -y cupy; pip install"],
     ),
     "old driver for CuPy": (
         replace(driver(version=(12, 8)), nvrtc=Compiler((12, 9))), ["knows CUDA 12.8, and cupy-cuda13x needs CUDA 13"],
@@ -106,7 +122,7 @@ def test_what_is_wrong_is_a_sentence_with_a_way_out(name):
 def test_a_good_machine_has_no_finding():
     assert cuda_setup.finding(GOOD) is None
     assert cuda_setup.finding(device(capability=(12, 1))) is None
-    assert cuda_setup.finding(device(capability=(8, 7))) is None  # runs the code of 8.6
+    assert cuda_setup.finding(device(capability=(12, 2))) is None  # runs the code of 12.1
     twelve = replace(driver(version=(12, 8)), cupy=(("cupy-cuda12x", "14.0.0"),), nvrtc=Compiler((12, 9)))
     assert cuda_setup.finding(twelve) is None
 
@@ -125,7 +141,8 @@ def test_each_named_device_is_checked():
 
 @pytest.mark.parametrize(
     "capability, target",
-    [((7, 5), "sm_75"), ((8, 0), "sm_80"), ((8, 7), "sm_86"), ((9, 0), "sm_90"), ((10, 3), "sm_103"), ((12, 2), "sm_121"),
+    [((7, 5), "sm_75"), ((8, 0), "sm_80"), ((8, 8), "sm_86"), ((8, 7), None),
+     ((9, 0), "sm_90"), ((10, 3), "sm_103"), ((12, 2), "sm_121"),
      ((7, 0), None), ((11, 0), None)],
 )  # fmt: skip
 def test_code_runs_on_the_same_major_and_a_later_minor(capability, target):
@@ -133,11 +150,19 @@ def test_code_runs_on_the_same_major_and_a_later_minor(capability, target):
 
 
 @pytest.mark.parametrize(
+    "capability, target", [((10, 3), "sm_100"), ((10, 1), "sm_101"), ((8, 7), "sm_87"), ((8, 9), "sm_86"), ((11, 0), None)]
+)
+def test_code_of_tegra_boards_is_theirs_alone(capability, target):
+    """As CUDA 12.8 knows architectures: 10.3 is later than 10.1, a board, and runs the code of 10.0."""
+    assert cuda_sources.architecture(capability, (75, 80, 86, 87, 90, 100, 101, 120)) == target
+
+
+@pytest.mark.parametrize(
     "status, parts",
     [
         (46, ["busy or unavailable", "nvidia-smi"]),
         (200, ["damaged", "Delete /cache/k.cubin"]),
-        (209, ["do not fit this GPU"]),
+        (209, ["do not run on this GPU: they are for sm_80", "pip install --upgrade"]),
         (214, ["memory error", "nvidia-smi -q -d ECC"]),
         (702, ["time limit", "--chunk"]),
         (719, ["the GPU stopped"]),
@@ -145,7 +170,7 @@ def test_code_runs_on_the_same_major_and_a_later_minor(capability, target):
     ],
 )
 def test_what_fails_while_a_device_runs_is_a_sentence(status, parts):
-    text = str(cuda_setup.while_running(status, "cudaErrorX: x", 2, "/cache/k.cubin"))
+    text = str(cuda_setup.while_running(status, "cudaErrorX: x", 2, "/cache/k.cubin", "they are for sm_80"))
     for part in ("engine cuda: device 2", "cudaErrorX", *parts):
         assert part in text
 

@@ -111,6 +111,16 @@ def test_code_is_whole_or_not_there(tmp_path):
     assert not code_cache.keep(tmp_path / "missing" / "a", b"one")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="rights of files are POSIX's")
+def test_others_may_read_the_code_of_a_shared_folder(tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert code_cache.keep(tmp_path / "a", b"one")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
 def test_eight_processes_fill_a_cold_cache_at_once(kernels, tmp_path):
     code = (
         "import pathlib, sys; from gpuloan_mc.engines import cuda_sources; root = pathlib.Path(sys.argv[1]);"

@@ -50,7 +50,7 @@ def two_gpus():
     facts = cuda_setup.cuda_driver.DeviceFacts("Fake 9000", (9, 0), 2**30)
     driver = cuda_setup.cuda_driver.Driver((13, 0), 0, (facts, facts))
     compiler = SimpleNamespace(version=(13, 5), architectures=(75, 90))
-    return SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler)
+    return SimpleNamespace(driver=driver, cupy=(("cupy-cuda13x", "14.2.0"),), compiler=lambda: compiler, import_cupy=list)
 
 
 @pytest.fixture
@@ -225,3 +225,14 @@ def test_a_forecast_on_a_gpu(gpu_machine, busy_book):
     assert len(found.device_bytes) == 2
     assert found.seconds is not None
     assert found.chunk == 300
+
+
+def test_a_forecast_counts_as_many_paths_on_a_device_as_a_run_takes(engine, plan, monkeypatch, busy_book):
+    world, portfolio = busy_book()
+    cuda = engine(plan_bytes(plan) + 2 * needed(plan, 2048))
+    monkeypatch.setattr(cuda_setup, "look", two_gpus)
+    monkeypatch.setattr("gpuloan_mc.forecast.make_engine", lambda *_: cuda)
+    found = forecast(portfolio, world, n_paths=30_000, engine="cuda", chunk=30_000)
+    assert found.chunk == 30_000  # results of so many are kept on the host
+    assert found.device_bytes == (plan_bytes(plan) + needed(plan, cuda.longest_chunk(plan)),)
+    assert found.device_bytes[0] < cuda.devices[0].n_bytes
