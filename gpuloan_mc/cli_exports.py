@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import show, table
+from .terminal import count, show, table
 from .text import printable, shortened, shown, with_error
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def export(
         out, level=level, tranches=tranches, stress=stress, kind=kind, open_results=open_results
     )
     files = json.loads((place / MANIFEST).read_bytes())["files"]
-    show(*(f"wrote {place / name}: {fact['rows']:,} rows" for name, fact in files.items()), f"wrote {place / MANIFEST}")
+    for name, fact in files.items():
+        click.echo(f"wrote {place / name}: {count(fact['rows'], 'row')}")
+    click.echo(f"wrote {place / MANIFEST}")
 
 
 @click.command()
@@ -82,7 +84,7 @@ def _print_comparison(found: RunComparison) -> None:
     if found.market:
         items.append(_market_table(found))
     if not found.same_integers:
-        items += [_figures_table(found), _errors_line(found)]
+        items += [_figures_table(found), _errors_line(found), *_few(found)]
     show(*items)
 
 
@@ -127,7 +129,8 @@ _SHORT = {
 
 def _figures_table(found: RunComparison) -> Any:
     page = table("figures in millions of dollars, ± standard error", "figure", "A", "B", "B less A", "beyond its error")
-    for row in found.figures.itertuples():
+    rows: Any = found.figures.itertuples()
+    for row in rows:
         unit = 100.0 if row.figure == "default_rate" else 1 / MILLION
         item = f"{100 * float(row.item):g} %" if row.figure in ("value_at_risk", "expected_shortfall") else row.item
         pairs: list[tuple[Any, Any]] = [(row.value_a, row.standard_error_a), (row.value_b, row.standard_error_b)]
@@ -144,6 +147,14 @@ def _errors_line(found: RunComparison) -> str:
     if not found.paired_paths:
         return "paths paired; by cause and year the errors add up, since another version made one of the runs"
     return f"paths paired; by cause and year with the spread of the first {found.paired_paths:,}, run again"
+
+
+def _few(found: RunComparison) -> list[str]:
+    from .convergence import FEW_PATHS
+
+    levels = found.a.figures.tail_paths
+    thin = [f"{100 * x:g} %" for x in levels if min(r.figures.tail_paths[x] for r in (found.a, found.b)) < FEW_PATHS]
+    return [f"few paths: the tail at {', '.join(thin)} rests on fewer than {FEW_PATHS}; raise --paths"] if thin else []
 
 
 def _names(names: tuple[str, ...], few: int) -> str:

@@ -14,6 +14,7 @@ from scipy import special
 from . import __version__, risk
 from .differences import mean_difference, shortfall_difference_se, value_at_risk_difference_se, value_at_risk_se
 from .input_changes import FEW, KeyChange, TapeChange, market_changes, tape_changes
+from .plan import CAUSES
 from .reference.arithmetic import I64
 from .risk import LEVELS, Moments
 from .saved_run import SavedRun
@@ -32,6 +33,7 @@ NOUNS = {
     "schedules": ("row of schedules", "rows of schedules"),
     "market": ("key", "keys"),
 }
+GROUPS = ("cause", "year")
 LOAN_MONTHS_AGAIN = 200_000_000  # a second or two on two cores
 LEAST_PATHS_AGAIN = 1_000  # a spread of fewer is hardly known
 
@@ -124,7 +126,7 @@ def compare(a: SavedRun | str | Path, b: SavedRun | str | Path) -> RunComparison
     """
     one, other = (run if isinstance(run, SavedRun) else SavedRun.read(run) for run in (a, b))
     paired = one.seed == other.seed and one.n_paths == other.n_paths
-    again = _paths_again(one, other) if paired and one.digest != other.digest else 0
+    again = _paths_again(one, other) if paired else 0
     return RunComparison(
         a=one,
         b=other,
@@ -142,12 +144,7 @@ def compare(a: SavedRun | str | Path, b: SavedRun | str | Path) -> RunComparison
 def _figures(a: SavedRun, b: SavedRun, paired: bool, again: int) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [
-        *_means(a, b, paired),
-        *_tails(a, b, paired),
-        *_by_group(a, b, "cause", again),
-        *_by_group(a, b, "year", again),
-    ]
+    rows = [*_means(a, b, paired), *_tails(a, b, paired), *_by_group(a, b, again)]
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     known = frame["difference_se"].notna() & frame["difference"].notna()
     frame["beyond"] = (frame["difference"].abs() > _Z * frame["difference_se"]).astype("boolean").where(known)
@@ -195,17 +192,17 @@ def _tails(a: SavedRun, b: SavedRun, paired: bool) -> Iterator[_Row]:
         yield _row("expected_shortfall", f"{level:g}", mine, other, error)
 
 
-def _by_group(a: SavedRun, b: SavedRun, kind: str, again: int) -> Iterator[_Row]:
-    """Expected loss by cause or year, as the runs gave it; a year that one does not reach is missing there."""
-    figure = f"expected_loss_by_{kind}"
-    mine, other = (_named(run, figure) for run in (a, b))
-    names = list(mine if len(mine) >= len(other) else other)
-    errors = _paired_errors(a, b, kind, len(names), again) if again else [None] * len(names)
-    if a.digest == b.digest:
-        errors = [0.0] * len(names)
-    for name, error in zip(names, errors, strict=True):
-        nothing = math.nan, math.nan
-        yield _row(figure, name, mine.get(name, nothing), other.get(name, nothing), error)
+def _by_group(a: SavedRun, b: SavedRun, again: int) -> Iterator[_Row]:
+    """Expected loss by cause and by year, as the runs gave it; a year that one does not reach is missing there."""
+    paired = _group_errors(a, b, again) if again else {}
+    nothing = math.nan, math.nan
+    for kind in GROUPS:
+        figure = f"expected_loss_by_{kind}"
+        mine, other = (_named(run, figure) for run in (a, b))
+        names = list(mine if len(mine) >= len(other) else other)
+        errors = paired.get(kind, [None] * len(names))
+        for name, error in zip(names, errors, strict=True):
+            yield _row(figure, name, mine.get(name, nothing), other.get(name, nothing), error)
 
 
 def _named(run: SavedRun, figure: str) -> dict[str, tuple[float, float]]:
@@ -224,19 +221,24 @@ def _paths_again(a: SavedRun, b: SavedRun) -> int:
     return min(a.n_paths, max(LEAST_PATHS_AGAIN, LOAN_MONTHS_AGAIN // loan_months))
 
 
-def _paired_errors(a: SavedRun, b: SavedRun, kind: str, width: int, again: int) -> list[float | None]:
-    """Standard errors of the differences by group over all paths, with the spread of the first `again`, dollars."""
-    one, other = (_losses_by(run, kind, width, again) for run in (a, b))
-    spreads = (moments.standard_deviation for moments in Moments.columns(other - one))
-    return [spread / math.sqrt(a.n_paths) / CENTS for spread in spreads]
+def _group_errors(a: SavedRun, b: SavedRun, again: int) -> dict[str, list[float]]:
+    """Standard errors of the differences by cause and year over all paths, with the spread of the first `again`, dollars."""
+    years = -(-max(a.horizon_months, b.horizon_months) // 12)
+    one, other = (_losses_by_group(run, again, years) for run in (a, b))
+    spreads = {kind: Moments.columns(other[kind] - one[kind]) for kind in GROUPS}
+    return {
+        kind: [m.standard_deviation / math.sqrt(a.n_paths) / CENTS for m in columns]
+        for kind, columns in spreads.items()
+    }
 
 
-def _losses_by(run: SavedRun, kind: str, width: int, n_paths: int) -> I64:
-    """Losses (n_paths, width) of the first paths by cause or year of default, cents."""
-    found = np.zeros((n_paths, width), dtype=np.int64)
+def _losses_by_group(run: SavedRun, n_paths: int, years: int) -> dict[str, I64]:
+    """Losses of the first paths by cause (n_paths, causes) and year of default (n_paths, years), cents."""
+    found = {"cause": np.zeros((n_paths, len(CAUSES)), np.int64), "year": np.zeros((n_paths, years), np.int64)}
     for chunk, events in run.checked_events(np.nonzero(run.losses[:n_paths])[0]):
-        group = events.cause if kind == "cause" else (events.month - 1) // 12
-        np.add.at(found, (chunk[events.path], group), events.loss)
+        path = chunk[events.path]
+        np.add.at(found["cause"], (path, events.cause), events.loss)
+        np.add.at(found["year"], (path, (events.month - 1) // 12), events.loss)
     return found
 
 
@@ -260,7 +262,6 @@ def _facts(run: SavedRun) -> dict[str, str]:
 
 
 def _run_dict(run: SavedRun) -> dict[str, Any]:
-    scenarios = run.manifest.get("scenarios") or []
     return {
         "folder": str(run.folder),
         "version": run.version,
@@ -269,7 +270,7 @@ def _run_dict(run: SavedRun) -> dict[str, Any]:
         "n_paths": run.n_paths,
         "horizon_months": run.horizon_months,
         "engine": run.engine,
-        "scenarios": [f"{s['name']} ({s['digest'][:8]})" for s in scenarios],
+        "scenarios": [f"{name} ({digest[:8]})" for name, digest in run.scenarios],
         "digest": run.digest,
         "plan_digest": run.plan.digest,
     }

@@ -108,6 +108,18 @@ class SavedRun(Questions):
         found: dict[str, Any] = json.loads(self._checked(SUMMARY).read_bytes())
         return found
 
+    @property
+    def scenarios(self) -> tuple[tuple[str, str], ...]:
+        """Name and digest of each scenario, in the order applied.
+
+        Raises:
+            UsageError: the manifest does not say.
+        """
+        try:
+            return tuple((str(s["name"]), str(s["digest"])) for s in self.manifest["scenarios"])
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"{self.folder}: {MANIFEST} is damaged. {_AGAIN}") from error
+
     def _checked(self, name: str) -> Path:
         _check_file(self.folder, name, self.manifest["files"].get(name))
         return self.folder / name
