@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,8 +114,18 @@ def _market_table(found: RunComparison) -> Any:
         f"market.toml: {min(MAX_KEYS, n)} of {n:,} changed keys" if n > MAX_KEYS else "market.toml", "key", "A", "B"
     )
     for change in found.market[:MAX_KEYS]:
-        page.add_row(_name(change.key), _value(change.old), _value(change.new))
+        key, old, new = _first_difference(change.key, change.old, change.new)
+        page.add_row(_name(key), _value(old), _value(new))
     return page
+
+
+def _first_difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Where two lists first differ, as a scenario names the place; other values as they are."""
+    while isinstance(old, list) and isinstance(new, list):
+        place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        old, new = (x[place] if place < len(x) else None for x in (old, new))
+        key = f"{key}.{place + 1}"
+    return key, old, new
 
 
 _SHORT = {
@@ -170,7 +181,7 @@ def _value(value: object) -> str:
     """A cell or key as the tables show it; dots for one that is not given."""
     if value is None or value != value or value == "":
         return "–"
-    if isinstance(value, str):
+    if isinstance(value, (str, date)):
         return _name(value)
     return f"{value:,.12g}" if isinstance(value, float) else shortened(shown(value), MAX_NAME)
 

@@ -12,6 +12,7 @@ from . import __version__, open_results
 from .answers import Format, table_bytes
 from .apportion import KINDS
 from .comparison import Stress
+from .contributions import exact_level
 from .errors import UsageError
 from .files import empty_folder, write_whole
 from .frames import exceedance
@@ -41,6 +42,7 @@ def export(
     """
     if kind not in get_args(Format):
         raise UsageError(f"the format is {kind!r:.40}; it must be parquet or csv")
+    exact_level(level)
     place = empty_folder(Path(folder), marks=(MANIFEST,))  # refused now rather than after the tables are made
     tables = _tables(run, level, tranches, stress)
     if with_open_results:

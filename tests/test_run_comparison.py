@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gpuloan_mc import SavedRun, compare, run_comparison, schemas
 from gpuloan_mc.cli import cli
+from gpuloan_mc.cli_exports import _first_difference
 from gpuloan_mc.errors import UsageError
 from gpuloan_mc.input_changes import FEW, market_changes, tape_changes
 from gpuloan_mc.simulation import simulate
@@ -290,6 +291,13 @@ def test_keys_that_come_and_go(busy_run, market):
     assert changes["gpu.rival_launches.impact"] == (1.0, None)
     assert "hazard_classes.parent.hazard" not in changes
     assert market_changes(world, world) == ()
+
+
+def test_lists_are_shown_where_they_first_differ():
+    assert _first_difference("a", [1, 2, 3], [1, 5, 6]) == ("a.2", 2, 5)
+    assert _first_difference("a", [[0, 1], [2, 3]], [[0, 1], [2, 4]]) == ("a.2.2", 3, 4)
+    assert _first_difference("a", [1], [1, 2]) == ("a.2", None, 2)
+    assert _first_difference("a", None, [1]) == ("a", None, [1])
 
 
 # --- the command, and what is refused ---------------------------------------------------------------------------------
