@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from . import __version__, open_results
 from .answers import Format, table_bytes
-from .apportion import KINDS
+from .apportion import KINDS, items
 from .comparison import Stress
-from .contributions import exact_level
+from .contributions import contributions_of, exact_level
 from .errors import UsageError
 from .files import empty_folder, write_whole
 from .frames import exceedance
@@ -69,9 +69,10 @@ def _tables(
     """By name; what was not asked for is left out."""
     import pandas as pd
 
+    kinds = {by: items(run, by) for by in KINDS}
     found = {
         "exceedance": exceedance(run),
-        "contributions": pd.concat([run.contributions(level, by).table for by in KINDS], ignore_index=True),
+        "contributions": pd.concat([c.table for c in contributions_of(run, level, kinds)], ignore_index=True),
         "timeline": run.timeline,
         "convergence": run.convergence([level]),
     }

@@ -4,13 +4,14 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from gpuloan_mc import SavedRun, compare, run_comparison, schemas
+from gpuloan_mc import SavedRun, __version__, compare, run_comparison, schemas
 from gpuloan_mc.cli import cli
 from gpuloan_mc.cli_exports import _first_difference
 from gpuloan_mc.errors import UsageError
@@ -352,12 +353,16 @@ def test_no_run_a_damaged_one_and_one_of_another_version_are_sentences(runs, tmp
             compare(runs("base"), tmp_path / "R")
 
 
-def test_another_versions_paths_are_not_run_again(runs, tmp_path):
-    shutil.copytree(runs("dearer", dearer), tmp_path / "R")
-    manifest = json.loads((tmp_path / "R" / "manifest.json").read_text())
-    (tmp_path / "R" / "manifest.json").write_text(json.dumps(manifest | {"version": "0.0.9"}))
-    found = compare(runs("base"), tmp_path / "R")
+def test_another_versions_paths_are_not_run_again(runs):
+    found = compare(runs("base"), replace(SavedRun.read(runs("dearer", dearer)), version="0.0.9"))
     assert found.paired and found.paired_paths == 0
-    assert "version 0.1.0 → 0.0.9" in found.sentence()
+    assert f"version {__version__} → 0.0.9" in found.sentence()
     row = figure(found, "expected_loss_by_year", "1")
     assert row["difference_se"] == math.hypot(row["standard_error_a"], row["standard_error_b"])
+
+
+def test_a_manifest_that_does_not_say_its_scenarios_is_damaged(runs):
+    run = SavedRun.read(runs("base"))
+    for scenarios in (None, [1], [{"name": "a"}]):
+        with pytest.raises(UsageError, match=r"manifest\.json is damaged. Run the book again"):
+            compare(run, replace(run, manifest={**run.manifest, "scenarios": scenarios})).sentence()
