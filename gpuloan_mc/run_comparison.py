@@ -35,7 +35,7 @@ NOUNS = {
 }
 GROUPS = ("cause", "year")
 LOAN_MONTHS_AGAIN = 200_000_000  # a second or two on two cores
-LEAST_PATHS_AGAIN = 1_000  # a spread of fewer is hardly known
+LEAST_PATHS_AGAIN = 256  # of large books, whose spread few paths know
 
 _Z = float(special.ndtri((1 + risk.CONFIDENCE) / 2))
 _COLUMNS = [
@@ -126,7 +126,7 @@ def compare(a: SavedRun | str | Path, b: SavedRun | str | Path) -> RunComparison
     """
     one, other = (run if isinstance(run, SavedRun) else SavedRun.read(run) for run in (a, b))
     paired = one.seed == other.seed and one.n_paths == other.n_paths
-    again = _paths_again(one, other) if paired else 0
+    again = _paths_again(one, other) if paired and one.plan.digest != other.plan.digest else 0
     return RunComparison(
         a=one,
         b=other,
@@ -195,12 +195,13 @@ def _tails(a: SavedRun, b: SavedRun, paired: bool) -> Iterator[_Row]:
 def _by_group(a: SavedRun, b: SavedRun, again: int) -> Iterator[_Row]:
     """Expected loss by cause and by year, as the runs gave it; a year that one does not reach is missing there."""
     paired = _group_errors(a, b, again) if again else {}
+    same = a.digest == b.digest and a.plan.digest == b.plan.digest
     nothing = math.nan, math.nan
     for kind in GROUPS:
         figure = f"expected_loss_by_{kind}"
         mine, other = (_named(run, figure) for run in (a, b))
         names = list(mine if len(mine) >= len(other) else other)
-        errors = paired.get(kind, [None] * len(names))
+        errors = paired.get(kind, [0.0 if same else None] * len(names))
         for name, error in zip(names, errors, strict=True):
             yield _row(figure, name, mine.get(name, nothing), other.get(name, nothing), error)
 

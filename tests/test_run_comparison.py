@@ -77,7 +77,14 @@ def figure(found, name, item=""):
 def test_a_run_beside_itself_has_the_same_integers(runs):
     found = compare(runs("base"), runs("base"))
     assert found.sentence() == "Same integers: all 300 paths lose the same cents, from the same inputs."
-    assert found.same_integers and found.paired and not found.facts and not found.tapes and not found.market
+    assert (
+        found.same_integers
+        and found.paired
+        and found.paired_paths == 0
+        and not found.facts
+        and not found.tapes
+        and not found.market
+    )
     assert (found.figures["difference"] == 0).all()
     assert not found.figures["beyond"].any()
 
