@@ -29,6 +29,7 @@ from .run_folder import parquet_bytes
 from .scenario import Scenario, as_scenario, scenarios, stressed
 from .schemas import SCHEMA_VERSION, arrow_table
 from .simulation import simulate
+from .text import printable, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +87,7 @@ class Stress:
                 engine=str(found["engine"]),
                 commitment_usd=float(found["commitment"]),
                 table=table.astype({name: "float64" for name in _COLUMNS[2:]}),
-                runs=tuple(StressRun(**run) for run in found["runs"]),
+                runs=tuple(_run_of(run) for run in found["runs"]),
                 left_out=tuple((str(left["scenario"]), str(left["why"])) for left in found["left_out"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -143,10 +144,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: {MANIFEST} is damaged. Run gpuloan-mc stress BOOK --out DIR again")
     if found.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(
-            f"{folder} comes from gpuloan_mc {found.get('version')!s:.20}: its schema_version is "
-            f"{found.get('schema_version')!r:.40}, and this version reads {SCHEMA_VERSION}. Run the stress again with --out"
+            f"{folder} comes from gpuloan_mc {printable(str(found.get('version'))):.20}: its schema_version is "
+            f"{shown(found.get('schema_version'))}, and this version reads {SCHEMA_VERSION}. Run the stress again with --out"
         )
     return found
+
+
+def _run_of(run: dict[str, Any]) -> StressRun:
+    return StressRun(
+        scenario=str(run["scenario"]),
+        scenario_digest=str(run["scenario_digest"]),
+        digest=str(run["digest"]),
+        plan_digest=str(run["plan_digest"]),
+        seconds=float(run["seconds"]),
+    )
 
 
 def stress(

@@ -93,8 +93,8 @@ def _stress_of(run: Questions, stress: Stress | str | Path) -> Stress:
     if found.runs[0].plan_digest != run.plan.digest:
         where = "the stress" if isinstance(stress, Stress) else str(stress)
         raise UsageError(
-            f"{where} is of another book than the run: its base has the plan {found.runs[0].plan_digest:.12}, the run "
-            f"{run.plan.digest:.12}. Stress the book of the run, RUN/inputs, with gpuloan-mc stress RUN/inputs --out DIR"
+            f"{where} is of another book or market than the run. Stress the run's own, which lies in its folder: "
+            "gpuloan-mc stress RUN/inputs --out DIR"
         )
     return found
 
@@ -102,7 +102,10 @@ def _stress_of(run: Questions, stress: Stress | str | Path) -> Stress:
 def _clear(place: Path) -> None:
     """Remove an earlier export's manifest, then its tables: no reader may take them for this one's."""
     for name in (MANIFEST, *(f"{name}.{kind}" for name in _NAMES for kind in get_args(Format))):
-        (place / name).unlink(missing_ok=True)
+        try:
+            (place / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"{place / name} can't be removed: {error.strerror}; name another folder") from error
 
 
 def _manifest(

@@ -276,15 +276,20 @@ def test_other_peoples_folders_are_left_alone(run, tmp_path):
         run[1].export(run[0])
 
 
+def test_a_folder_in_the_way_is_a_sentence(run, tmp_path):
+    run[1].export(tmp_path / "X")
+    (tmp_path / "X" / "stress.csv").mkdir()
+    with pytest.raises(UsageError, match=r"stress\.csv can't be removed: .*; name another folder"):
+        run[1].export(tmp_path / "X")
+
+
 def test_a_stress_is_read_back_and_must_be_of_the_same_book(run, stressed, tmp_path):
     folder, found = stressed
     again = Stress.read(folder)
     assert replace(again, table=None) == replace(found, table=None)
     pd.testing.assert_frame_equal(again.table, found.table, check_exact=True, check_dtype=False)
     other = replace(found, runs=(replace(found.runs[0], plan_digest="0" * 64), *found.runs[1:]))
-    with pytest.raises(
-        UsageError, match="is of another book than the run: its base has the plan 000000000000, the run "
-    ):
+    with pytest.raises(UsageError, match=r"is of another book or market than the run\. Stress the run's own"):
         run[1].export(tmp_path / "X", stress=other)
 
 
@@ -294,6 +299,7 @@ def test_a_stress_is_read_back_and_must_be_of_the_same_book(run, stressed, tmp_p
         (lambda found: found.update(schema_version=99), "its schema_version is 99, and this version reads 1"),
         (lambda found: found.update(runs=[]), r"stress\.json is damaged. Run gpuloan-mc stress BOOK --out DIR again"),
         (lambda found: found.update(runs=[1]), r"stress\.json is damaged"),
+        (lambda found: found["runs"][0].update(seconds="long"), r"stress\.json is damaged"),
         (lambda found: found.pop("figures"), r"stress\.json is damaged"),
         (lambda found: found["figures"][0].update(value="much"), r"stress\.json is damaged"),
     ],
