@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from . import __version__, cli_pool, cli_questions, cli_stress
+from . import __version__, cli_exports, cli_pool, cli_questions, cli_stress
 from .cli_options import PATHS, SEED, WORKERS
 from .cli_options import progress_bar as _progress
 from .cli_options import read_book as _read_book
@@ -102,7 +102,7 @@ def cli() -> None:
     """
 
 
-for _topic in (cli_questions, cli_stress, cli_pool):
+for _topic in (cli_questions, cli_stress, cli_pool, cli_exports):
     for _command in _topic.COMMANDS:
         cli.add_command(_command)
 

@@ -29,6 +29,7 @@ from .run_folder import parquet_bytes
 from .scenario import Scenario, as_scenario, scenarios, stressed
 from .schemas import SCHEMA_VERSION, arrow_table
 from .simulation import simulate
+from .text import printable, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ BASE = "base"
 MANIFEST = "stress.json"
 TABLE = "stress.parquet"
 DEFAULT_PATHS = 50_000
+_COLUMNS = ["scenario", "figure", "level", "value", "standard_error", "difference", "difference_se"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,30 @@ class Stress:
     table: pd.DataFrame = field(repr=False)
     runs: tuple[StressRun, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Stress:
+        """The stress of a folder that `write` or `gpuloan-mc stress --out` filled, from its stress.json.
+
+        Raises:
+            UsageError: it is no stress's folder, comes from another version, or is damaged.
+        """
+        import pandas as pd
+
+        found = _manifest(Path(folder))
+        try:
+            table = pd.DataFrame(found["figures"], columns=_COLUMNS)
+            return cls(
+                seed=int(found["seed"]),
+                n_paths=int(found["n_paths"]),
+                engine=str(found["engine"]),
+                commitment_usd=float(found["commitment"]),
+                table=table.astype({name: "float64" for name in _COLUMNS[2:]}),
+                runs=tuple(_run_of(run) for run in found["runs"]),
+                left_out=tuple((str(left["scenario"]), str(left["why"])) for left in found["left_out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{folder}: {MANIFEST} is damaged. Run gpuloan-mc stress BOOK --out DIR again") from error
 
     def figure(self, figure: str, level: float | None = None) -> pd.DataFrame:
         """The rows of one figure, by scenario: value, standard_error, difference, difference_se.
@@ -104,6 +130,33 @@ class Stress:
         text = json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
         write_whole(target / MANIFEST, f"{text}\n".encode())
         return target
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """stress.json of a folder, of this version's kind and with at least the base's run."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        kind = "is no folder" if not folder.is_dir() else f"has no readable {MANIFEST}"
+        raise UsageError(f"{folder} {kind}; name a folder written by gpuloan-mc stress BOOK --out DIR") from error
+    if not isinstance(found, dict) or not found.get("runs"):
+        raise UsageError(f"{folder}: {MANIFEST} is damaged. Run gpuloan-mc stress BOOK --out DIR again")
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{folder} comes from gpuloan_mc {printable(str(found.get('version'))):.20}: its schema_version is "
+            f"{shown(found.get('schema_version'))}, and this version reads {SCHEMA_VERSION}. Run the stress again with --out"
+        )
+    return found
+
+
+def _run_of(run: dict[str, Any]) -> StressRun:
+    return StressRun(
+        scenario=str(run["scenario"]),
+        scenario_digest=str(run["scenario_digest"]),
+        digest=str(run["digest"]),
+        plan_digest=str(run["plan_digest"]),
+        seconds=float(run["seconds"]),
+    )
 
 
 def stress(
@@ -223,8 +276,7 @@ def compared(name: str, result: Result, base: Result) -> list[tuple[str, str, fl
 def _frame(rows: list[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = ["scenario", "figure", "level", "value", "standard_error", "difference", "difference_se"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ are fractions of whole cents, and add up to the portfolio's own figure exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -118,6 +119,7 @@ class Contributions:
         scale = [float(v / m) if m else 0.0 for v, m in zip(var, self.window_means, strict=True)]
         frame = pd.DataFrame(
             {
+                "level": float(self.tail.level),
                 "by": self.by,
                 "item": self.names,
                 "expected_shortfall_usd": [float(c) / CENTS for c in self.shortfall],
@@ -138,21 +140,29 @@ class Contributions:
 def contributions(run: Questions, level: float, by: str) -> Contributions:
     """Contributions at a level by items of a kind.
 
+    Raises:
+        UsageError: no such level or kind.
+    """
+    return contributions_of(run, level, {by: items(run, by)})[0]
+
+
+def contributions_of(run: Questions, level: float, kinds: Mapping[str, Items]) -> list[Contributions]:
+    """Contributions at a level by the items of each kind, named; the tail's paths are run again once for all kinds.
+
     Expected shortfall (Tasche 2000): an item's mean loss over the tail, weighted as in `Tail`. Its standard error is that
     of the mean excess over what the item loses when the portfolio loses q, from the window, over 1 - level: the component
     of the estimator of Manistre and Hancock (2005). Like theirs it knows only the tail that was drawn.
     Value at risk: an item's mean over the window, scaled so that the items add up to q; its error is that of the mean.
 
     Raises:
-        UsageError: no such level or kind.
+        UsageError: no such level.
     """
-    return contributions_of(run, level, by, items(run, by))
-
-
-def contributions_of(run: Questions, level: float, by: str, kind: Items) -> Contributions:
-    """`contributions` by items of one's own; `by` is what the kind is called."""
     tail = Tail.of(run.losses, level)
-    sums = _sums(run, tail, kind)
+    sums = _sums(run, tail, list(kinds.values()))
+    return [_of_kind(tail, by, kind.names, found) for (by, kind), found in zip(kinds.items(), sums, strict=True)]
+
+
+def _of_kind(tail: Tail, by: str, names: list[str], sums: dict[str, Totals]) -> Contributions:
     beyond, tied, window = (sums[name] for name in ("beyond", "tied", "window"))
     b, t, w = (whole(part.loss) for part in (beyond, tied, window))
     n_window = len(tail.window)
@@ -163,7 +173,7 @@ def contributions_of(run: Questions, level: float, by: str, kind: Items) -> Cont
     return Contributions(
         by=by,
         tail=tail,
-        names=kind.names,
+        names=names,
         shortfall=[(x + tail.tie_weight * y) / tail.mass for x, y in zip(b, t, strict=True)],
         shortfall_se=_shortfall_errors(tail, beyond, tied, at_quantile),
         window_means=means,
@@ -190,16 +200,18 @@ def _shortfall_errors(tail: Tail, beyond: Totals, tied: Totals, at_quantile: lis
     return errors
 
 
-def _sums(run: Questions, tail: Tail, kind: Items) -> dict[str, Totals]:
-    """Exact sums by item over the paths beyond q, at q, and in the window; paths that lose nothing add nothing."""
+def _sums(run: Questions, tail: Tail, kinds: list[Items]) -> list[dict[str, Totals]]:
+    """By kind, exact sums by item over the paths beyond q, at q, and in the window; paths that lose nothing add nothing."""
     parts = {"beyond": tail.beyond, "tied": tail.tied, "window": tail.window}
-    found = {name: Totals.zeros(len(kind.names)) for name in parts}
+    found = [{name: Totals.zeros(len(kind.names)) for name in parts} for kind in kinds]
     again = np.unique(np.concatenate(list(parts.values())))
     for chunk, events in run.checked_events(again[run.losses[again] > 0]):
-        rows = _by_item(kind, events)
-        for name, paths in parts.items():
-            member = np.isin(chunk, paths)[rows[0]]
-            found[name] += Totals.of(len(kind.names), *(column[member] for column in rows[1:]))
+        members = {name: np.isin(chunk, paths) for name, paths in parts.items()}
+        for kind, sums in zip(kinds, found, strict=True):
+            rows = _by_item(kind, events)
+            for name, member in members.items():
+                of_part = member[rows[0]]
+                sums[name] += Totals.of(len(kind.names), *(column[of_part] for column in rows[1:]))
     return found
 
 

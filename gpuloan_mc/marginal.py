@@ -248,7 +248,7 @@ def _contributions(run: Result, ids: tuple[str, ...], own: I64) -> Iterator[tupl
     kind = Items(
         ["these", "others"], np.arange(n + 1), (~np.isin(run.names.loans, ids)).astype(np.int64), np.ones(n, np.int64)
     )
-    tails = [contributions_of(run, level, "loan", kind).table for level in risk.LEVELS]
+    tails = [contributions_of(run, level, {"loan": kind})[0].table for level in risk.LEVELS]
     for figure in ("value_at_risk", "expected_shortfall"):
         for table in tails:
             these = table[table["item"] == "these"]

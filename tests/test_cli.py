@@ -365,6 +365,10 @@ def test_replay_shows_paths_and_writes_them(saved, tmp_path):
         (["tranches", "--target-pd", "2"], "target is 2.0"),
         (["convergence", "--target", "0"], "target is 0.0"),
         (["convergence", "--seeds", "1"], "1 is not in the range 2<=x<=1000"),
+        (["export"], "Missing option '--out'"),
+        (["export", "--out", "X", "--level", "2"], "level is 2.0; it must lie between 0 and 1"),
+        (["compare"], "Missing argument 'RUN_B'"),
+        (["compare", "nowhere"], "nowhere is no folder; name a folder written by gpuloan-mc run"),
     ],
 )
 def test_wrong_questions_get_a_sentence(saved, arguments, text):
@@ -374,8 +378,9 @@ def test_wrong_questions_get_a_sentence(saved, arguments, text):
 
 
 def test_questions_of_no_run_get_a_sentence(tmp_path):
-    for command in ("replay", "contributions", "tranches", "convergence"):
-        more = {"replay": ["--path", 1], "tranches": ["--tranche", "0:1"]}.get(command, [])
+    for command in ("replay", "contributions", "tranches", "convergence", "export", "compare"):
+        more = {"replay": ["--path", 1], "tranches": ["--tranche", "0:1"], "export": ["--out", tmp_path / "X"],
+                "compare": [tmp_path]}.get(command, [])  # fmt: skip
         assert "is no folder" in gpuloan_mc(command, tmp_path / "none", *more, code=2).stderr
 
 
