@@ -7,7 +7,8 @@ import gpuloan_mc
 
 PUBLIC = [
     "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "SavedRun", "Scenario", "Sensitivities",
-    "Stress", "scenarios", "sensitivities", "simulate", "simulate_prices", "stress", "__version__",
+    "Stress", "Target", "resume", "scenarios", "sensitivities", "simulate", "simulate_prices", "stress", "verify",
+    "__version__",
 ]  # fmt: skip
 
 
