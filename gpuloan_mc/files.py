@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import EnvironmentProblem, UsageError
 
+_AT_ONCE = 1 << 20  # bytes of a write
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -45,7 +46,7 @@ class WholeFile(io.RawIOBase):
         self.path, self._part = path, path.with_name(f".{path.name}.part")
         with written(path):
             self._file = SYSTEM.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self._bytes = 0
+        self._bytes, self._waiting = 0, bytearray()
 
     def writable(self) -> bool:
         """Yes."""
@@ -58,21 +59,28 @@ class WholeFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Append the bytes, all of them."""
         view = memoryview(data).cast("B")
-        size = len(view)
+        self._waiting += view
+        self._bytes += len(view)
+        if len(self._waiting) >= _AT_ONCE:
+            self._write_waiting()
+        return len(view)
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, bytearray()
+        view = memoryview(waiting)
         with written(self.path):
             while view:
                 n = SYSTEM.write(self._file, view)
                 if n == 0:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 view = view[n:]
-        self._bytes += size
-        return size
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             with written(self.path):
                 try:
                     if kind is None:
+                        self._write_waiting()
                         SYSTEM.fsync(self._file)
                 finally:
                     os.close(self._file)
