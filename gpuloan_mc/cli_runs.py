@@ -49,7 +49,14 @@ def resume(
     from .simulation import resume as go_on
 
     with terminable(), shown_progress(shown, hidden=as_json) as progress:
-        result = go_on(folder, extend_paths=extend_paths, engine=engine, workers=workers, progress=progress)
+        result = go_on(
+            folder,
+            extend_paths=extend_paths,
+            engine=engine,
+            workers=workers,
+            progress=progress,
+            tell=lambda line: click.echo(line, err=True),
+        )
     if as_json:
         click.echo(result.to_json())
     else:

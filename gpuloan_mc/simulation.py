@@ -115,6 +115,7 @@ def resume(
     devices: Sequence[int] | None = None,
     chunk: int | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Result:
     """Go on with the run of a folder that was stopped or killed: the result, to the last cent, of one that was not.
 
@@ -123,6 +124,7 @@ def resume(
         extend_paths: paths in all, more than the run had; the others are added to them.
         engine: as for `simulate`; None: the run's own.
         workers, devices, chunk, progress: as for `simulate`.
+        tell: called with a line for each file of finished paths that is damaged or of another run; they are run again.
 
     Raises:
         UsageError: the folder holds no run, or its book, its manifest or the program is another than when it began.
@@ -148,6 +150,9 @@ def resume(
             place.extend(n_paths, finished)
             job = dataclasses.replace(job, n_paths=n_paths, target=None)
         place.load(ledger)
+        for path, why in place.chunks.bad.items():
+            if tell is not None:
+                tell(f"{path}: {why}; its paths are run again")
         return _run(job, runner, ledger, time.perf_counter() - start, chunk, place, progress)
 
 

@@ -117,9 +117,11 @@ def test_only_what_is_damaged_is_run_again(tmp_path, whole):
     found = verify(out, engine="numpy")
     assert not found.agrees
     assert found.unreadable == (f"{second}: damaged",)
-    ran = []
-    assert resume(out, chunk=1000, progress=lambda done, _: ran.append(done)).digest == whole[1].digest
+    ran, told = [], []
+    found = resume(out, chunk=1000, progress=lambda done, _: ran.append(done), tell=told.append)
+    assert found.digest == whole[1].digest
     assert ran == [80, 120, 260]
+    assert told == [f"{second}: damaged; its paths are run again"]
     assert data_files(out) == data_files(whole[0])
 
 

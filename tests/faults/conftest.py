@@ -1,13 +1,19 @@
-"""Counts of faults, kept for docs/reliability.md."""
+"""Counts of faults, kept for docs/reliability.md, and the small book that they run."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("page", Path(__file__).parent / "page.py")
-page = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(page)
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+page = load("page")
 
 
 @pytest.fixture
@@ -25,3 +31,9 @@ def record(request):
 def reliability():
     """The page's module."""
     return page
+
+
+@pytest.fixture(scope="module")
+def small_book():
+    """Six loans that default often."""
+    return load("forks").small_book()
