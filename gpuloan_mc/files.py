@@ -59,15 +59,21 @@ class WholeFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Append the bytes, all of them."""
         view = memoryview(data).cast("B")
-        self._waiting += view
-        self._bytes += len(view)
-        if len(self._waiting) >= _AT_ONCE:
+        if len(view) >= _AT_ONCE:
             self._write_waiting()
+            self._write_now(view)
+        else:
+            self._waiting += view
+            if len(self._waiting) >= _AT_ONCE:
+                self._write_waiting()
+        self._bytes += len(view)
         return len(view)
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, bytearray()
-        view = memoryview(waiting)
+        self._write_now(memoryview(waiting))
+
+    def _write_now(self, view: memoryview) -> None:
         with written(self.path):
             while view:
                 n = SYSTEM.write(self._file, view)

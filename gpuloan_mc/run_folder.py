@@ -8,6 +8,7 @@ import io
 import os
 import platform
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,8 @@ class RunFolder:
         self._lock = FolderLock(self.path)
         self._begun: dict[str, Any] = {}  # the manifest before the first path
         self._waiting: list[PathTable] = []
+        self._writer = ThreadPoolExecutor(1)  # the engine goes on while a chunk is brought to the disk
+        self._writing: Future[None] | None = None
         self._seconds = self._waiting_seconds = 0.0
 
     def __enter__(self) -> RunFolder:
@@ -99,6 +102,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()
         self._lock.__exit__()
 
     def begin(self, job: Job, *, host: bool) -> None:
@@ -180,19 +184,30 @@ class RunFolder:
         if waiting and (
             _end(waiting[-1]) != table.first_path or (waiting[-1].prices is None) != (table.prices is None)
         ):
-            self.flush()
+            self._hand_over()
         self._waiting.append(table)
         self._waiting_seconds += seconds
         enough = min(max(_SECONDS, _SHARE * self._seconds), _MOST_SECONDS)
         if self._waiting_seconds >= enough or _end(table) - self._waiting[0].first_path >= _ROWS_A_FILE:
-            self.flush()
+            self._hand_over()
 
     def flush(self) -> None:
-        """Bring what was added to the disk."""
+        """Bring what was added to the disk, all of it: it counts once this returns."""
+        self._hand_over()
+        self._wait()
+
+    def _hand_over(self) -> None:
+        """Have the tables that wait written, after those before them."""
         if self._waiting:
-            self.chunks.add(Chunk(joined(self._waiting), self._waiting_seconds))
+            self._wait()
+            self._writing = self._writer.submit(self.chunks.add, Chunk(joined(self._waiting), self._waiting_seconds))
             self._seconds += self._waiting_seconds
             self._waiting, self._waiting_seconds = [], 0.0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def finish(self, result: Result, ledger: Ledger) -> Path:
         """Write everything else; the manifest says `complete` last of all, and the chunks go."""
