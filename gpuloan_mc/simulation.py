@@ -144,6 +144,7 @@ def resume(
         finished = _with_prices(job, runner, place) if place.complete else None
         ledger = Ledger(job.plan, n_paths)
         if finished is not None and extend_paths is None:
+            place.chunks.remove()  # a run killed at its very end leaves them
             ledger.add(finished.table)
             return _result(job, ledger, {"plan": 0.0, "compile": 0.0, "paths": finished.seconds})
         if extend_paths is not None:

@@ -78,6 +78,8 @@ def test_a_stopped_run_goes_on_to_the_same_files(tmp_path, whole):
 
 def test_a_finished_run_is_read_again(whole):
     before = data_files(whole[0])
+    (whole[0] / "chunks").mkdir()
+    (whole[0] / "chunks" / "left.chunk").write_bytes(b"by a run killed at its very end")
     found = resume(whole[0])
     assert found.to_json_dict() | {"compile_seconds": 0, "timings": 0, "loan_steps_per_second": 0} == whole[
         1
