@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from .scenario import scenarios as scenarios
     from .sensitivity import Sensitivities as Sensitivities
     from .sensitivity import sensitivities as sensitivities
+    from .simulation import resume as resume
     from .simulation import simulate as simulate
+    from .target import Target as Target
+    from .verification import verify as verify
 
 _HOMES = {
     "GpuLoanError": "errors",
@@ -37,12 +40,15 @@ _HOMES = {
     "Scenario": "scenario",
     "Sensitivities": "sensitivity",
     "Stress": "comparison",
+    "Target": "target",
     "compare": "run_comparison",
+    "resume": "simulation",
     "scenarios": "scenario",
     "sensitivities": "sensitivity",
     "simulate": "simulation",
     "simulate_prices": "prices",
     "stress": "comparison",
+    "verify": "verification",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from . import __version__, cli_exports, cli_pool, cli_questions, cli_stress
+from . import __version__, cli_exports, cli_pool, cli_questions, cli_runs, cli_stress
 from .cli_options import PATHS, SEED, WORKERS
-from .cli_options import progress_bar as _progress
 from .cli_options import read_book as _read_book
+from .cli_runs import asked_target, end_by_target, progress_option, shown_progress, terminable
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected
 from .terminal import count as _count
 from .terminal import few_paths as _few_paths
@@ -102,7 +102,7 @@ def cli() -> None:
     """
 
 
-for _topic in (cli_questions, cli_stress, cli_pool, cli_exports):
+for _topic in (cli_questions, cli_stress, cli_pool, cli_exports, cli_runs):
     for _command in _topic.COMMANDS:
         cli.add_command(_command)
 
@@ -129,6 +129,10 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--chunk", type=PATHS, help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
+@click.option("--target-error", metavar="SHARE", help="Stop when a measure is so sure, such as 1%: docs/result.md.")
+@click.option("--measure", metavar="el|var:L|es:L", help="Which one, such as es:0.999.  [default: es:0.99]")
+@click.option("--max-paths", type=click.IntRange(1, 2**40), help="Paths at most with --target-error.  [default: 10,000,000]")
+@progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option(
     "--on-bad-row",
@@ -148,6 +152,10 @@ def run(
     chunk: int | None,
     out: str | None,
     no_host: bool,
+    target_error: str | None,
+    measure: str | None,
+    max_paths: int | None,
+    shown: str,
     as_json: bool,
     on_bad_row: Literal["refuse", "reject"],
     chain: tuple[str, ...],
@@ -156,14 +164,15 @@ def run(
     from .run_folder import prepare_run_folder
     from .simulation import simulate
 
+    target = asked_target(target_error, measure, paths, max_paths)
     folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the book has been read
     with _problems_kept(folder):
         portfolio = _read_book(book, on_bad_row)
-        with _progress(hidden=as_json) as progress:
+        with terminable(), shown_progress(shown, hidden=as_json) as progress:
             result = simulate(
                 portfolio,
                 portfolio.market,
-                n_paths=paths,
+                n_paths=paths if target is None else max_paths,
                 seed=seed,
                 engine=engine,
                 workers=workers,
@@ -172,13 +181,15 @@ def run(
                 out=out,
                 host=not no_host,
                 scenarios=chain,
+                target=target,
                 progress=progress,
             )
     _warn_of_more(portfolio, result.portfolio)
     if as_json:
         click.echo(result.to_json())
     else:
-        _print_result(_titled(book, chain), result)
+        print_result(_titled(book, chain), result)
+    end_by_target(result)
 
 
 def _titled(book: str, chain: tuple[str, ...]) -> str:
@@ -196,14 +207,16 @@ def _warn_of_more(before: Portfolio, after: Portfolio) -> None:
 def _problems_kept(folder: Path | None) -> Iterator[None]:
     """Whatever the inputs are refused for is in the run folder too."""
     from .inputs.rejected import write_rejected
-    from .run_folder import MANIFEST
+    from .lock import FolderLock
+    from .manifest import MANIFEST
 
     try:
         yield
     except InputRejected as refused:
         if folder is not None:
-            (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
-            write_rejected(folder, refused.problems)
+            with FolderLock(folder):
+                (folder / MANIFEST).unlink(missing_ok=True)  # an earlier run's: its book was another
+                write_rejected(folder, refused.problems)
         raise
 
 
@@ -349,7 +362,8 @@ def doctor(engine: str) -> None:
     click.echo("all is well")
 
 
-def _print_result(book: str, result: Result) -> None:
+def print_result(book: str, result: Result) -> None:
+    """The page of a run."""
     share = 100 / result.commitment_usd
 
     def row(name: str, value: float, error: str) -> tuple[str, str, str, str]:

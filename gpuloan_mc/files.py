@@ -3,34 +3,141 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import io
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
+from .errors import EnvironmentProblem, UsageError
+
+_AT_ONCE = 1 << 20  # bytes of a write
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class System:
+    """The calls that writing rests on, in one place: tests let the k-th of them fail."""
+
+    open = staticmethod(os.open)
+    write = staticmethod(os.write)
+    fsync = staticmethod(os.fsync)
+    replace = staticmethod(os.replace)
+
+
+SYSTEM = System()
+
+
+class WholeFile(io.RawIOBase):
+    """A stream to a file that is whole or not there: after `with`, its bytes are on the disk under its name.
+
+    Until then, and when the block raises, whatever had the name before stays.
+
+    Raises:
+        EnvironmentProblem: no space is left, or the disk fails.
+        UsageError: the file can't be written there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self._part = path, path.with_name(f".{path.name}.part")
+        with written(path):
+            self._file = SYSTEM.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._bytes, self._waiting = 0, bytearray()
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self._bytes
+
+    def write(self, data: Any) -> int:
+        """Append the bytes, all of them."""
+        view = memoryview(data).cast("B")
+        if len(view) >= _AT_ONCE:
+            self._write_waiting()
+            self._write_now(view)
+        else:
+            self._waiting += view
+            if len(self._waiting) >= _AT_ONCE:
+                self._write_waiting()
+        self._bytes += len(view)
+        return len(view)
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, bytearray()
+        self._write_now(memoryview(waiting))
+
+    def _write_now(self, view: memoryview) -> None:
+        with written(self.path):
+            while view:
+                n = SYSTEM.write(self._file, view)
+                if n == 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                view = view[n:]
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            with written(self.path):
+                try:
+                    if kind is None:
+                        self._write_waiting()
+                        SYSTEM.fsync(self._file)
+                finally:
+                    os.close(self._file)
+                if kind is None:
+                    SYSTEM.replace(self._part, self.path)
+                    sync_folder(self.path.parent)
+        finally:
+            self.close()
+            with suppress(OSError):  # the first error is the one to tell
+                self._part.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` so that no reader ever sees half of it.
+    """Write `data` so that no reader ever sees half of it, and that it outlives a loss of power.
 
     Raises:
+        EnvironmentProblem: no space is left, or the disk fails.
         UsageError: the file can't be written there.
     """
-    part = path.with_name(f".{path.name}.part")
+    with WholeFile(path) as stream:
+        stream.write(data)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    file = SYSTEM.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}; name another folder") from error
+        SYSTEM.fsync(file)
     finally:
-        with suppress(OSError):  # the first error is the one to tell
-            part.unlink(missing_ok=True)
+        os.close(file)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Errors of the system while `path` is written, as sentences."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{path} can't be written: {error.strerror}"
+        if error.errno not in _DISK:
+            raise UsageError(f"{what}; name another folder") from error
+        name = errno.errorcode.get(error.errno or 0, "")
+        raise EnvironmentProblem(
+            f"{what} ({name}); {free_bytes(path):,} bytes are free there. Free some space"
+        ) from error
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that a file there may still take; `path` need not exist."""
+    place = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    return shutil.disk_usage(place).free
 
 
 def empty_folder(path: Path, marks: tuple[str, ...] = ()) -> Path:

@@ -24,6 +24,7 @@ class Ledger:
     """Losses of every path, and the totals of all columns.
 
     Attributes:
+        n_paths: paths that it has room for.
         losses, discounted_losses: (n_paths,) cents; defaults: (n_paths,).
         defaulted_balance: its moments; largest_loss: the largest single loss of any path, cents.
         by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
@@ -31,7 +32,8 @@ class Ledger:
     """
 
     def __init__(self, plan: Plan, n_paths: int) -> None:
-        self.done = 0
+        self.n_paths = n_paths
+        self.ranges: list[tuple[int, int]] = []  # of paths that are in, from and to, in order and apart
         self.losses, self.discounted_losses = (np.zeros(n_paths, dtype=np.int64) for _ in range(2))
         self.defaults = np.zeros(n_paths, dtype=np.int32)
         self.defaulted_balance = Moments(0, 0, 0)
@@ -42,6 +44,33 @@ class Ledger:
         self.loan_cause_loss: I64 = np.zeros((N_DIGITS, plan.n_loans, len(CAUSES)), dtype=np.int64)
         shape = (min(n_paths, PRICE_PATHS), int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
         self.prices: F32 = np.zeros(shape, dtype=np.float32)
+
+    @property
+    def done(self) -> int:
+        """Number of paths that are in."""
+        return sum(end - first for first, end in self.ranges)
+
+    @property
+    def end(self) -> int:
+        """Past the last path that is in."""
+        return self.ranges[-1][1] if self.ranges else 0
+
+    def gap(self, end: int) -> tuple[int, int] | None:
+        """The first paths below `end` that are not in, from and to; None: all are."""
+        first = self.ranges[0][1] if self.ranges and self.ranges[0][0] == 0 else 0
+        if first >= end:
+            return None
+        return first, min([end, *(a for a, _ in self.ranges if a > first)])
+
+    def known_losses(self) -> I64:
+        """Losses of the paths that are in, in path order."""
+        return np.concatenate([self.losses[first:end] for first, end in self.ranges])
+
+    def cut(self, n_paths: int) -> None:
+        """Leave it at the paths below `n_paths`; none above may be in."""
+        self.n_paths = n_paths
+        self.losses, self.discounted_losses = self.losses[:n_paths], self.discounted_losses[:n_paths]
+        self.defaults, self.prices = self.defaults[:n_paths], self.prices[:n_paths]
 
     def freeze(self) -> None:
         """Make every array read-only: what a result holds can't be changed."""
@@ -66,4 +95,12 @@ class Ledger:
         carry(self.loan_cause_loss)
         if table.prices is not None:
             self.prices[rows] = table.prices
-        self.done += len(table.loss)
+        self._note(table.first_path, table.first_path + len(table.loss))
+
+    def _note(self, first: int, end: int) -> None:
+        merged: list[tuple[int, int]] = []
+        for a, b in sorted([*self.ranges, (first, end)]):
+            if merged and merged[-1][1] == a:
+                a = merged.pop()[0]
+            merged.append((a, b))
+        self.ranges = merged

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .ledger import Ledger
     from .portfolio import Portfolio
+    from .target import Target
 
 CENTS = 100.0
 
@@ -52,6 +53,7 @@ class Result(Questions):
     loan_cause_loss: I64 = field(repr=False)  # (digits, n_loans, causes)
     prices: F32 = field(repr=False)  # (price paths, H + 1, 2, G) contract and spot, of the first paths
     scenarios: tuple[tuple[str, str], ...] = ()  # name and digest of each scenario, in the order applied
+    target: Target | None = None  # the error that the run was to reach
 
     @classmethod
     def of(
@@ -277,6 +279,7 @@ class Result(Questions):
             "digest": self.digest,
             "plan_digest": self.plan_digest,
             "scenarios": [name for name, _ in self.scenarios],
+            "target": None if self.target is None else self.target.to_json_dict(self.losses),
             "n_loans": self.n_loans,
             "horizon_months": self.horizon_months,
             "balance": self.balance_usd,

@@ -1,43 +1,57 @@
-"""A run's folder: paths as they come, tables and summary at the end. No file in it is ever half-written."""
+"""A run's folder: chunks as they come, paths, tables and summary at the end. No file in it is ever half-written."""
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import importlib.metadata
 import io
-import json
 import os
 import platform
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
+from .chunks import COLUMNS, Chunk, ChunkFolder, RunKey, read_chunk, write_chunk
+from .chunks import FOLDER as CHUNKS
+from .engines.base import PathTable, joined, table_bytes
 from .engines.choice import ON_GPU
-from .errors import UsageError
-from .files import empty_folder, toml_text, write_whole
+from .errors import EnvironmentProblem, UsageError
+from .files import WholeFile, empty_folder, free_bytes, toml_text, write_whole, written
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
 from .inputs.rejected import REJECTED, write_rejected
-from .schemas import SCHEMA_VERSION, arrow_table
+from .lock import LOCK, FolderLock
+from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, facts, read_manifest, sealed
+from .plan import Plan
+from .portfolio import Portfolio
+from .schemas import MANIFEST_KEYS, SCHEMA_VERSION, arrow_table
+from .target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from .engines.base import PathTable
-    from .market import Market
-    from .portfolio import Portfolio
+    from .ledger import Ledger
     from .result import Result
 
-MANIFEST = "manifest.json"
 PATHS = "paths.parquet"
 RNG_SCHEME = "philox4x32-10/1"
 _PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
 _GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cuda-bindings", "nvidia-cuda-nvrtc", "numba-cuda-mlir", "numba-cuda")
-_ROWS_AT_ONCE = 262_144
+_ROWS_AT_ONCE = 262_144  # of paths.parquet
+_ROWS_A_FILE = 1 << 20  # of a chunk, about
+_SECONDS, _SHARE, _MOST_SECONDS = 1.0, 0.02, 60.0  # of engine time in a chunk's file: at least, of the run, at most
+_BYTES_A_PATH = 60  # a path in chunks and in paths.parquet
+PLAN = "inputs/plan.npz"
+TOTALS = "totals.bin"
+_INPUTS = (PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
+_COLUMNS = {name: name if name == "defaults" else f"{name}_cents" for name in COLUMNS}  # of a table, in paths.parquet
 
 
 def prepare_run_folder(folder: str | Path) -> Path:
@@ -46,41 +60,160 @@ def prepare_run_folder(folder: str | Path) -> Path:
     Raises:
         UsageError: it holds something that is not an earlier run, or can't be made.
     """
-    return empty_folder(Path(folder), marks=(MANIFEST, REJECTED))
+    return empty_folder(Path(folder), marks=(MANIFEST, REJECTED, LOCK))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run. `n_paths`: at most, where there is a target."""
+
+    portfolio: Portfolio
+    plan: Plan
+    n_paths: int
+    seed: int
+    engine: str
+    engine_reason: str
+    scenarios: tuple[tuple[str, str], ...] = ()
+    target: Target | None = None
 
 
 class RunFolder:
-    """A new, empty or earlier run's folder, or that of a book that was refused, taken for a new run.
+    """The folder of one run, locked: its book first, then chunks as they are done, tables and summary at the end.
+
+    Use in `with`. A run begins with `begin`, or goes on with `reopen`.
 
     Raises:
-        UsageError: it holds something that is not an earlier run, or can't be made or written.
+        EnvironmentProblem: another process writes there, no space is left, or the disk fails.
+        UsageError: the folder can't be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = prepare_run_folder(folder)
-        self._write(MANIFEST, _json({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
-        self._part = self.path / f".{PATHS}.part"
-        self._writer: Any = None
+        self.path = Path(folder)
+        self.chunks: ChunkFolder
+        self._lock = FolderLock(self.path)
+        self._begun: dict[str, Any] = {}  # the manifest before the first path
         self._waiting: list[PathTable] = []
+        self._writer = ThreadPoolExecutor(1)  # the engine goes on while a chunk is brought to the disk
+        self._writing: Future[None] | None = None
+        self._seconds = self._waiting_seconds = 0.0
 
     def __enter__(self) -> RunFolder:
+        self._lock.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._writer.shutdown()
+        self._lock.__exit__()
 
-    def add(self, table: PathTable) -> None:
-        """Append the paths of a table; tables come in path order."""
+    def begin(self, job: Job, *, host: bool) -> None:
+        """Take the folder for a new run: whatever a run left there no longer counts."""
+        self._write(MANIFEST, sealed({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
+        self._open_chunks(job.plan.digest, job.seed)
+        self.chunks.remove()
+        self._check_space(job.plan, job.n_paths)
+        self._write_inputs(job.portfolio, job.plan)
+        write_rejected(self.path, job.portfolio.rejected)
+        self._begin(_before(job, host) | {"files": {name: facts(self.path / name) for name in _INPUTS}})
+
+    def reopen(self) -> Job:
+        """The run that the folder holds, finished or not, its book and its manifest checked.
+
+        Raises:
+            UsageError: there is none, it was stopped before its first path, or it was changed.
+        """
+        found = read_manifest(self.path)
+        if "seed" not in found and found.get("complete") is False:
+            raise UsageError(f"{self.path}: the run was stopped before its first path. {AGAIN}")
+        check_origin(self.path, found, schema_version=SCHEMA_VERSION, version=__version__, rng_scheme=RNG_SCHEME)
+        check_seal(self.path, found)
+        for name in _INPUTS:
+            check_file(self.path, name, found["files"].get(name))
+        plan, portfolio = Plan.load(self.path / PLAN), Portfolio.read(self.path / "inputs")
+        if plan.digest != found["plan_digest"] or portfolio.market.digest != found["market_digest"]:
+            raise UsageError(f"{self.path}: its book is not the one of its {MANIFEST}. {AGAIN}")
+        self._begun = found
+        self._open_chunks(plan.digest, found["seed"])
+        target = None if found["target"] is None else Target(found["target"]["measure"], found["target"]["error"])
+        scenarios = tuple((s["name"], s["digest"]) for s in found["scenarios"])
+        engine = found["engine"], found["engine_reason"]
+        return Job(portfolio, plan, found["n_paths"], found["seed"], *engine, scenarios, target)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run of `reopen` was finished."""
+        return self._begun["complete"] is True
+
+    def finished(self) -> Chunk:
+        """All paths of a finished run, without prices.
+
+        Raises:
+            UsageError: its files were changed or damaged.
+        """
+        import pyarrow.parquet as pq
+
+        for name in (PATHS, TOTALS):
+            check_file(self.path, name, self._begun["files"].get(name))
+        table = pq.read_table(self.path / PATHS)
+        columns: dict[str, Any] = {name: table[column].to_numpy() for name, column in _COLUMNS.items()}
+        totals = read_chunk(self.path / TOTALS, self.chunks.key).table
+        return Chunk(dataclasses.replace(totals, **columns), self._begun["timings"]["paths"])
+
+    def extend(self, n_paths: int, finished: Chunk | None) -> None:
+        """Make the run one of more paths; a finished one becomes its first chunk."""
+        self._check_space(None, n_paths - self._begun["n_paths"])
+        if finished is not None:
+            self.chunks.remove()
+            self.chunks.add(finished)
+        self._begin(self._begun | {"complete": False, "n_paths": n_paths, "target": None})
+
+    def load(self, ledger: Ledger) -> None:
+        """Bring the chunks that are there into a ledger; what is no chunk of the run is deleted (`chunks.bad`)."""
+        for chunk in self.chunks.read(ledger.n_paths):
+            ledger.add(chunk.table)
+            self._seconds += chunk.seconds
+        self.chunks.clean()
+
+    @property
+    def seconds(self) -> float:
+        """What engines took for the paths that are in the folder."""
+        return self._seconds
+
+    def add(self, table: PathTable, seconds: float) -> None:
+        """Take the paths of a table; those of about a second, later of 2 % of the run, share a file."""
+        waiting = self._waiting
+        if waiting and (
+            _end(waiting[-1]) != table.first_path or (waiting[-1].prices is None) != (table.prices is None)
+        ):
+            self._hand_over()
         self._waiting.append(table)
-        if sum(len(t.loss) for t in self._waiting) >= _ROWS_AT_ONCE:
-            self._flush()
+        self._waiting_seconds += seconds
+        enough = min(max(_SECONDS, _SHARE * self._seconds), _MOST_SECONDS)
+        if self._waiting_seconds >= enough or _end(table) - self._waiting[0].first_path >= _ROWS_A_FILE:
+            self._hand_over()
 
-    def finish(self, result: Result, market: Market, *, host: bool = True) -> Path:
-        """Write everything else; the manifest says `complete` last of all."""
-        self._flush()
-        self._writer.close()
-        self._part.replace(self.path / PATHS)
-        self._write_inputs(result.portfolio, market, result)
+    def flush(self) -> None:
+        """Bring what was added to the disk, all of it: it counts once this returns."""
+        self._hand_over()
+        self._wait()
+
+    def _hand_over(self) -> None:
+        """Have the tables that wait written, after those before them."""
+        if self._waiting:
+            self._wait()
+            self._writing = self._writer.submit(self.chunks.add, Chunk(joined(self._waiting), self._waiting_seconds))
+            self._seconds += self._waiting_seconds
+            self._waiting, self._waiting_seconds = [], 0.0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def finish(self, result: Result, ledger: Ledger) -> Path:
+        """Write everything else; the manifest says `complete` last of all, and the chunks go."""
+        self.flush()
+        self._write_paths(result.n_paths)
+        write_chunk(self.path / TOTALS, self.chunks.key, Chunk(_totals(ledger), 0.0))
         for name, frame in (
             ("loans", result.loans),
             ("timeline", result.timeline),
@@ -88,76 +221,133 @@ class RunFolder:
             ("loss_distribution", result.loss_distribution),
         ):
             self._write(f"{name}.parquet", parquet_bytes(arrow_table(f"{name}.parquet", frame)))
-        write_rejected(self.path, result.portfolio.rejected)
         self._write("summary.json", (result.to_json() + "\n").encode())
-        self._write(MANIFEST, _json(self._manifest(result, market, host)))
+        self._write(MANIFEST, sealed(self._begun | self._after(result)))
+        self.chunks.remove()
         return self.path
 
-    def _flush(self) -> None:
-        import pandas as pd
+    def _open_chunks(self, plan_digest: str, seed: int) -> None:
+        self.chunks = ChunkFolder(self.path, RunKey(__version__, RNG_SCHEME, plan_digest, seed))
+
+    def _begin(self, manifest: dict[str, Any]) -> None:
+        self._begun = manifest
+        self._write(MANIFEST, sealed(manifest))
+
+    def _check_space(self, plan: Plan | None, n_paths: int) -> None:
+        """Refuse a run that can't end for want of space."""
+        needed = _BYTES_A_PATH * n_paths + (0 if plan is None else 2 * table_bytes(plan, 0))
+        free = free_bytes(self.path)
+        if needed > free:
+            raise EnvironmentProblem(
+                f"{self.path}: {n_paths:,} paths take about {needed:,} bytes, and {free:,} are free there. Free some space, "
+                f"name another folder, or ask for fewer --paths"
+            )
+
+    def _write_paths(self, n_paths: int) -> None:
+        """paths.parquet from the chunks, in groups of rows that do not depend on theirs."""
         import pyarrow.parquet as pq
 
-        tables, self._waiting = self._waiting, []
-        if not tables:
-            return
-        columns = {
-            "path": np.concatenate([t.first_path + np.arange(len(t.loss), dtype=np.int64) for t in tables]),
-            "loss_cents": np.concatenate([t.loss for t in tables]),
-            "discounted_loss_cents": np.concatenate([t.discounted_loss for t in tables]),
-            "defaulted_balance_cents": np.concatenate([t.defaulted_balance for t in tables]),
-            "largest_loss_cents": np.concatenate([t.largest_loss for t in tables]),
-            "defaults": np.concatenate([t.defaults for t in tables]),
-        }
-        rows = arrow_table(PATHS, pd.DataFrame(columns))
-        try:
-            if self._writer is None:
-                self._writer = pq.ParquetWriter(self._part, rows.schema)
-            self._writer.write_table(rows)
-        except OSError as error:
-            raise UsageError(f"{self._part} can't be written: {error}; name another folder") from error
+        path = 0
+        with WholeFile(self.path / PATHS) as stream:
+            writer: Any = None
+            for rows in _row_groups(self.chunks.read(n_paths)):
+                writer = pq.ParquetWriter(stream, rows.schema) if writer is None else writer
+                writer.write_table(rows)
+                path += len(rows)
+            if path != n_paths:
+                raise EnvironmentProblem(
+                    f"{self.chunks.path} was changed during the run; gpuloan-mc resume {self.path}"
+                )
+            writer.close()
 
-    def close(self) -> None:
-        """Nothing half-written stays, whatever ended the run."""
-        if self._writer is not None:
-            self._writer.close()
-        self._part.unlink(missing_ok=True)
-
-    def _write_inputs(self, portfolio: Portfolio, market: Market, result: Result) -> None:
-        (self.path / "inputs").mkdir(exist_ok=True)
+    def _write_inputs(self, portfolio: Portfolio, plan: Plan) -> None:
+        with written(self.path):
+            (self.path / "inputs").mkdir(exist_ok=True)
         for name in TAPES:
             self._write(f"inputs/{name}.parquet", _frame_bytes(getattr(portfolio, name)))
-        self._write(f"inputs/{FILE_NAME}", toml_text(market.model_dump(exclude_none=True)).encode())
-        self._write("inputs/plan.npz", result.plan.to_bytes())
+        self._write(f"inputs/{FILE_NAME}", toml_text(portfolio.market.model_dump(exclude_none=True)).encode())
+        self._write(PLAN, plan.to_bytes())
 
     def _write(self, name: str, data: bytes) -> None:
         write_whole(self.path / name, data)
 
-    def _manifest(self, result: Result, market: Market, host: bool) -> dict[str, Any]:
-        loans = result.portfolio.loans
-        cents = {name: round(float(loans[f"{name}_usd"].sum()) * 100) for name in ("balance", "undrawn")}
+    def _after(self, result: Result) -> dict[str, Any]:
         return {
-            "schema_version": SCHEMA_VERSION,
             "complete": True,
-            "version": __version__,
-            "rng_scheme": RNG_SCHEME,
-            "seed": result.seed,
             "n_paths": result.n_paths,
-            "horizon_months": result.horizon_months,
             "engine": result.engine,
             "engine_reason": result.engine_reason,
             "digest": result.digest,
-            "plan_digest": result.plan_digest,
-            "market_digest": market.digest,
-            "scenarios": [{"name": name, "digest": digest} for name, digest in result.scenarios],
-            "inputs": _inputs(result.portfolio),
-            "reconciliation": _reconciliation(result.portfolio),
-            "money": cents | {"commitment": sum(cents.values())},
             "timings": dict(result.timings),
             "packages": _packages(result.engine),
             "python": platform.python_version(),
-            "host": _host() if host else None,
-            "files": {name: _facts(self.path / name) for name in _names(self.path)},
+            "host": None if self._begun["host"] is None else _host(),
+            "files": {name: facts(self.path / name) for name in _names(self.path)},
         }
+
+
+def _before(job: Job, host: bool) -> dict[str, Any]:
+    """The manifest before the first path, with every key in its place."""
+    loans, market = job.portfolio.loans, job.portfolio.market
+    cents = {name: round(float(loans[f"{name}_usd"].sum()) * 100) for name in ("balance", "undrawn")}
+    known = {
+        "schema_version": SCHEMA_VERSION,
+        "complete": False,
+        "version": __version__,
+        "rng_scheme": RNG_SCHEME,
+        "seed": job.seed,
+        "n_paths": job.n_paths,
+        "target": None if job.target is None else dataclasses.asdict(job.target),
+        "horizon_months": market.horizon_months,
+        "engine": job.engine,
+        "engine_reason": job.engine_reason,
+        "plan_digest": job.plan.digest,
+        "market_digest": market.digest,
+        "scenarios": [{"name": name, "digest": digest} for name, digest in job.scenarios],
+        "inputs": _inputs(job.portfolio),
+        "reconciliation": _reconciliation(job.portfolio),
+        "money": cents | {"commitment": sum(cents.values())},
+        "host": _host() if host else None,
+    }
+    return {key: known.get(key) for key in MANIFEST_KEYS if key != "checksum"}
+
+
+def _end(table: PathTable) -> int:
+    return table.first_path + len(table.loss)
+
+
+def _totals(ledger: Ledger) -> PathTable:
+    """A ledger's totals as a table without paths."""
+    columns: dict[str, Any] = {name: np.zeros(0, np.int32 if name == "defaults" else np.int64) for name in COLUMNS}
+    return PathTable(
+        first_path=0,
+        **columns,
+        by_loan=ledger.by_loan,
+        by_group=ledger.by_group,
+        loan_cause_defaults=ledger.loan_cause_defaults,
+        loan_cause_loss=ledger.loan_cause_loss,
+    )
+
+
+def _row_groups(chunks: Iterator[Chunk]) -> Iterator[pa.Table]:
+    """The rows of chunks, so many at once; the last group may be short."""
+    import pandas as pd
+
+    def table(rows: dict[str, Any], end: int) -> pa.Table:
+        return arrow_table(PATHS, pd.DataFrame({name: values[:end] for name, values in rows.items()}))
+
+    rows: dict[str, Any] = {name: np.zeros(0, dtype=np.int64) for name in ("path", *_COLUMNS.values())}
+    rows["defaults"] = rows["defaults"].astype(np.int32)
+    for chunk in chunks:
+        t = chunk.table
+        new = {"path": t.first_path + np.arange(len(t.loss), dtype=np.int64)}
+        new |= {column: getattr(t, name) for name, column in _COLUMNS.items()}
+        rows = {name: np.concatenate([values, new[name]]) for name, values in rows.items()}
+        while len(rows["path"]) >= _ROWS_AT_ONCE:
+            yield table(rows, _ROWS_AT_ONCE)
+            rows = {name: values[_ROWS_AT_ONCE:] for name, values in rows.items()}
+    if len(rows["path"]):
+        yield table(rows, _ROWS_AT_ONCE)
 
 
 def _packages(engine: str) -> dict[str, str]:
@@ -205,16 +395,7 @@ def _processor() -> str:
 
 def _names(folder: Path) -> list[str]:
     files = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return sorted(name for name in files if name != MANIFEST)
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    return sorted(name for name in files if name not in (MANIFEST, LOCK) and not name.startswith(f"{CHUNKS}/"))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,20 +15,19 @@ from .digest import LossDigest
 from .errors import GpuLoanError, UsageError
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
+from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, read_manifest
 from .plan import Plan
 from .portfolio import Portfolio
 from .questions import Questions
 from .reference.arithmetic import I32, I64
-from .run_folder import MANIFEST, PATHS, RNG_SCHEME
+from .run_folder import PATHS, PLAN, RNG_SCHEME
 from .schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAN = "inputs/plan.npz"
 SUMMARY = "summary.json"
 _FILES = (PATHS, PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
-_AGAIN = "Run the book again with --out"
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,17 @@ class SavedRun(Questions):
         manifest = _manifest(folder)
         files = manifest["files"]
         for name in _FILES:
-            _check_file(folder, name, files[name])
+            check_file(folder, name, files[name])
         try:
             plan = Plan.load(folder / PLAN)
             losses, defaults = _paths(folder / PATHS)
             portfolio = Portfolio.read(folder / "inputs")
         except (GpuLoanError, OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{folder}: the run can't be read: {error}. {_AGAIN}") from error
+            raise UsageError(f"{folder}: the run can't be read: {error}. {AGAIN}") from error
         digest = LossDigest()
         digest.add(0, losses)
         if digest.hexdigest() != manifest["digest"] or plan.digest != manifest["plan_digest"]:
-            raise UsageError(f"{folder}: its paths or its plan are not those of its {MANIFEST}. {_AGAIN}")
+            raise UsageError(f"{folder}: its paths or its plan are not those of its {MANIFEST}. {AGAIN}")
         losses.setflags(write=False)
         defaults.setflags(write=False)
         return cls(
@@ -118,44 +116,25 @@ class SavedRun(Questions):
         try:
             return tuple((str(s["name"]), str(s["digest"])) for s in self.manifest["scenarios"])
         except (KeyError, TypeError) as error:
-            raise UsageError(f"{self.folder}: {MANIFEST} is damaged. {_AGAIN}") from error
+            raise UsageError(f"{self.folder}: {MANIFEST} is damaged. {AGAIN}") from error
 
     def _checked(self, name: str) -> Path:
-        _check_file(self.folder, name, self.manifest["files"].get(name))
+        check_file(self.folder, name, self.manifest["files"].get(name))
         return self.folder / name
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a complete run of this version's kind."""
-    try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        kind = "is no folder" if not folder.is_dir() else f"has no readable {MANIFEST}"
-        raise UsageError(f"{folder} {kind}; name a folder written by gpuloan-mc run BOOK --out DIR") from error
-    if not isinstance(found, dict) or found.get("complete") is not True:
-        raise UsageError(f"{folder}: the run was not finished. {_AGAIN}")
-    wanted = {"schema_version": SCHEMA_VERSION, "rng_scheme": RNG_SCHEME}
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise UsageError(
-                f"{folder} comes from gpuloan_mc {found.get('version')!s:.20}: its {key} is {found.get(key)!r:.40}, and this "
-                f"version reads {value!r}. {_AGAIN}, or ask with the version that wrote it"
-            )
+    found = read_manifest(folder)
+    if found.get("complete") is not True:
+        raise UsageError(f"{folder}: the run was not finished. Go on with: gpuloan-mc resume {folder}")
+    check_origin(folder, found, schema_version=SCHEMA_VERSION, rng_scheme=RNG_SCHEME)
     missing = [key for key in ("seed", "engine", "version", "digest", "plan_digest", "files") if key not in found]
     files = found.get("files")
     if missing or not isinstance(files, dict) or not set(_FILES) <= set(files):
-        raise UsageError(f"{folder}: {MANIFEST} is damaged. {_AGAIN}")
+        raise UsageError(f"{folder}: {MANIFEST} is damaged. {AGAIN}")
+    check_seal(folder, found)
     return found
-
-
-def _check_file(folder: Path, name: str, fact: Any) -> None:
-    try:
-        with (folder / name).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{folder}: {name} can't be read: {error.strerror}. {_AGAIN}") from error
-    if not isinstance(fact, dict) or found != fact.get("sha256"):
-        raise UsageError(f"{folder}: {name} was changed or damaged since the run. {_AGAIN}")
 
 
 def _paths(file: Path) -> tuple[I64, I32]:

@@ -597,7 +597,8 @@ MANIFEST_KEYS: dict[str, str] = {
     "version": "of gpuloan_mc",
     "rng_scheme": "how draws are made; runs of different schemes differ in every path",
     "seed": "of the run",
-    "n_paths": "paths of the run",
+    "n_paths": "paths of the run; of an unfinished one with a target, at most",
+    "target": "the error to run to: measure and error; null without one",
     "horizon_months": "defaults count in months 1 to this one",
     "engine": "that computed the losses",
     "engine_reason": "why that one",
@@ -613,6 +614,7 @@ MANIFEST_KEYS: dict[str, str] = {
     "python": "version",
     "host": "system, machine, processor, cores; null with --no-host",
     "files": "by file: bytes and sha256",
+    "checksum": "sha256 of the other keys as JSON, keys sorted, no blanks",
 }
 
 
@@ -629,6 +631,7 @@ SUMMARY_KEYS: dict[str, str] = {
     "digest": "of the losses",
     "plan_digest": "of the plan",
     "scenarios": "names, in the order applied",
+    "target": "measure, error asked for, error reached (half a 95 % interval, relative), reached; null without a target",
     "n_loans": "loans",
     "horizon_months": "defaults count in months 1 to this one",
     "balance": "drawn at month 0",
@@ -698,7 +701,9 @@ version, none is renamed, retyped or removed without a new one. Parquet files ca
 the name says so, cents. `missing` is null.
 
 A run folder is written by `gpuloan-mc run BOOK --out DIR`. No file in it is ever half-written; `manifest.json` says
-`"complete": true` once all are there. With R the run's folder, one line reads a table:
+`"complete": true` once all are there. Until then the folder holds the book, an unfinished manifest (what is not known is null)
+and `chunks/`, a file a range of finished paths; `gpuloan-mc resume DIR` goes on from there. `totals.bin` holds the exact totals
+of a finished run, from which `resume --extend-paths` adds more paths. With R the run's folder, one line reads a table:
 
 <!-- read -->
 ```python

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
+from .chunks import Chunk
 from .engines.base import Engine
 from .engines.choice import choose_engine, default_paths, make_engine
 from .engines.pace import Pace
-from .errors import Interrupted
+from .errors import EnvironmentProblem, Interrupted, UsageError
 from .ledger import PRICE_PATHS, Ledger
+from .manifest import read_manifest
 from .market import Market
-from .plan import Plan
 from .planning import build_plan
 from .result import CENTS, Result
-from .risk import Moments
-from .run_folder import RunFolder
+from .risk import Moments, tails
+from .run_folder import Job, RunFolder, prepare_run_folder
 from .scenario import Scenario, as_scenario, stressed
+from .target import MAX_PATHS as TARGET_PATHS
+from .target import Target
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
 
 Progress = Callable[[int, int], None]
+_SORTED_AT_ONCE = 1 << 23  # losses, in less than a second
 
 
 def simulate(
@@ -42,6 +49,7 @@ def simulate(
     out: str | Path | None = None,
     host: bool = True,
     scenarios: Sequence[Scenario | str | Path] = (),
+    target: Target | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """The loss distribution of a book.
@@ -58,20 +66,25 @@ def simulate(
         devices: numbers of the GPUs that engine cuda uses, as CUDA counts them; None: device 0. Each takes ranges of paths;
             changes speed, never a result.
         chunk: paths at a time; changes memory and speed, never a result.
-        out: a new, empty or earlier run's folder to write the run into (docs/schema.md).
+        out: a new, empty or earlier run's folder to write the run into (docs/schema.md). What is done is safe there:
+            `resume` goes on with a run that was stopped or killed.
         host: whether the manifest of `out` holds facts about this machine.
         scenarios: stresses applied in order before the run: a `Scenario`, a TOML file or a bundled one's name.
+        target: stop as soon as a measure is so sure (`gpuloan_mc.target`); `n_paths` is then the most paths to take, None:
+            10,000,000. `result.target` and summary.json tell what was reached.
         progress: called with (paths done, paths in all) after each chunk.
 
     Raises:
         UsageError: an argument is out of range, or `out` can't be used.
-        EnvironmentProblem: the engine can't run on this machine.
+        EnvironmentProblem: the engine can't run on this machine, another process writes into `out`, or the disk is full.
         Interrupted: Ctrl-C; says how far the run has come.
         InputRejected: the book does not fit the market or a scenario, or cannot be planned.
     """
     devices = device_numbers(devices)
     name, reason = choose_engine(engine, devices)
-    n_paths = whole_number("n_paths", default_paths(name) if n_paths is None else n_paths, 1, MAX_PATHS)
+    if n_paths is None:
+        n_paths = default_paths(name) if target is None else TARGET_PATHS
+    n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     if chunk is not None:
         chunk = whole_number("chunk", chunk, 1, MAX_PATHS)
@@ -81,71 +94,182 @@ def simulate(
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
     chain = [as_scenario(s) for s in scenarios]
     portfolio, market = stressed(portfolio, market, chain)
-    with nullcontext() if out is None else RunFolder(out) as folder:
+    with nullcontext() if out is None else RunFolder(prepare_run_folder(out)) as folder:
         runner = make_engine(name, workers, devices)
-        result = _run(portfolio, market, n_paths, seed, runner, reason, chunk, folder, progress)
-        result = dataclasses.replace(result, scenarios=tuple((s.name, s.digest) for s in chain))
+        start = time.perf_counter()
+        plan = build_plan(portfolio, market)
+        planned = time.perf_counter() - start
+        applied = tuple((s.name, s.digest) for s in chain)
+        job = Job(portfolio, plan, n_paths, seed, name, reason, applied, target)
         if folder is not None:
-            folder.finish(result, market, host=host)
-    return result
+            folder.begin(job, host=host)
+        return _run(job, runner, Ledger(plan, n_paths), planned, chunk, folder, progress)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    extend_paths: int | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
+    devices: Sequence[int] | None = None,
+    chunk: int | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Result:
+    """Go on with the run of a folder that was stopped or killed: the result, to the last cent, of one that was not.
+
+    Args:
+        folder: written by `simulate(out=...)` or `gpuloan-mc run --out`.
+        extend_paths: paths in all, more than the run had; the others are added to them.
+        engine: as for `simulate`; None: the run's own.
+        workers, devices, chunk, progress: as for `simulate`.
+        tell: called with a line for each file of finished paths that is damaged or of another run; they are run again.
+
+    Raises:
+        UsageError: the folder holds no run, or its book, its manifest or the program is another than when it began.
+        EnvironmentProblem, Interrupted: as `simulate`.
+    """
+    read_manifest(Path(folder))  # no folder, no lock in it
+    start = time.perf_counter()
+    with RunFolder(folder) as place:
+        job = place.reopen()
+        n_paths = job.n_paths if extend_paths is None else whole_number("extend_paths", extend_paths, 1, MAX_PATHS)
+        if extend_paths is not None and n_paths <= job.n_paths:
+            raise UsageError(f"{folder} is a run of {job.n_paths:,} paths already; extend it to more than these")
+        if engine is not None or devices is not None:
+            name, reason = choose_engine(engine or "auto", device_numbers(devices))
+            job = dataclasses.replace(job, engine=name, engine_reason=reason)
+        runner = make_engine(job.engine, workers, device_numbers(devices))
+        finished = _with_prices(job, runner, place) if place.complete else None
+        ledger = Ledger(job.plan, n_paths)
+        if finished is not None and extend_paths is None:
+            place.chunks.remove()  # a run killed at its very end leaves them
+            ledger.add(finished.table)
+            return _result(job, ledger, {"plan": 0.0, "compile": 0.0, "paths": finished.seconds})
+        if extend_paths is not None:
+            place.extend(n_paths, finished)
+            job = dataclasses.replace(job, n_paths=n_paths, target=None)
+        place.load(ledger)
+        for path, why in place.chunks.bad.items():
+            if tell is not None:
+                tell(f"{path}: {why}; its paths are run again")
+        return _run(job, runner, ledger, time.perf_counter() - start, chunk, place, progress)
+
+
+def _with_prices(job: Job, engine: Engine, folder: RunFolder) -> Chunk:
+    """A finished run as one chunk. Prices are not among its files: the paths that have them are run again."""
+    chunk = folder.finished()
+    engine.prepare(job.plan)
+    again = engine.run(job.plan, job.seed, 0, min(job.n_paths, PRICE_PATHS), prices=True)
+    if not np.array_equal(again.loss, chunk.table.loss[:PRICE_PATHS]):
+        raise EnvironmentProblem(
+            f"{folder.path}: paths of the run lose something else when they are run again here; "
+            f"gpuloan-mc verify {folder.path} says which"
+        )
+    return dataclasses.replace(chunk, table=dataclasses.replace(chunk.table, prices=again.prices))
 
 
 def _run(
-    portfolio: Portfolio,
-    market: Market,
-    n_paths: int,
-    seed: int,
+    job: Job,
     engine: Engine,
-    reason: str,
+    ledger: Ledger,
+    planned: float,
     chunk: int | None,
     folder: RunFolder | None,
     progress: Progress | None,
 ) -> Result:
-    start = time.perf_counter()
-    plan = build_plan(portfolio, market)
-    planned = time.perf_counter()
-    engine.prepare(plan)
-    prepared = time.perf_counter()
-    ledger = Ledger(plan, n_paths)
-    try:
-        _add_paths(engine, plan, seed, n_paths, chunk, ledger, folder, progress)
-    except KeyboardInterrupt:
-        raise Interrupted(_so_far(ledger, n_paths)) from None
-    timings = {"plan": planned - start, "compile": prepared - planned, "paths": time.perf_counter() - prepared}
-    return Result.of(ledger, portfolio, plan, seed=seed, engine=engine.name, engine_reason=reason, timings=timings)
+    """Run the paths that the ledger lacks."""
+    with _told(job, ledger, folder):
+        start = time.perf_counter()
+        engine.prepare(job.plan)
+        prepared = time.perf_counter()
+        before = 0.0 if folder is None else folder.seconds
+        pace = (
+            Pace(engine.first_chunk(job.plan), engine.longest_chunk(job.plan)) if chunk is None else Pace(chunk, chunk)
+        )
+        for look in [job.n_paths] if job.target is None else job.target.looks(job.n_paths):
+            if look < ledger.end:
+                continue  # the run has gone beyond it
+            _add_paths(job, engine, pace, look, ledger, folder, progress)
+            if job.target is not None and job.target.error_of(ledger.losses[:look]) <= job.target.error:
+                ledger.cut(look)
+                break
+        seconds = before + time.perf_counter() - prepared
+        result = _result(job, ledger, {"plan": planned, "compile": prepared - start, "paths": seconds})
+        if folder is not None:
+            folder.finish(result, ledger)
+        return result
+
+
+def _result(job: Job, ledger: Ledger, timings: dict[str, float]) -> Result:
+    found = Result.of(
+        ledger,
+        job.portfolio,
+        job.plan,
+        seed=job.seed,
+        engine=job.engine,
+        engine_reason=job.engine_reason,
+        timings=timings,
+    )
+    return dataclasses.replace(found, scenarios=job.scenarios, target=job.target)
 
 
 def _add_paths(
+    job: Job,
     engine: Engine,
-    plan: Plan,
-    seed: int,
-    n_paths: int,
-    chunk: int | None,
+    pace: Pace,
+    end: int,
     ledger: Ledger,
     folder: RunFolder | None,
     progress: Progress | None,
 ) -> None:
+    """Run all paths below `end` that the ledger lacks."""
     if progress is not None:
-        progress(0, n_paths)
-    pace = Pace(engine.first_chunk(plan), engine.longest_chunk(plan)) if chunk is None else Pace(chunk, chunk)
-    while ledger.done < n_paths:
-        first = ledger.done
+        progress(ledger.done, job.n_paths)
+    while (gap := ledger.gap(end)) is not None:
+        first, stop = gap
         # the paths whose prices are kept are chunks of their own
-        end = min(first + pace.size, PRICE_PATHS if first < PRICE_PATHS else n_paths, n_paths)
-        table = pace.timed(lambda: engine.run(plan, seed, first, end - first, prices=first < PRICE_PATHS))  # noqa: B023
+        stop = min(first + pace.size, PRICE_PATHS if first < PRICE_PATHS else stop, stop)
+        prices = first < PRICE_PATHS
+        start = time.perf_counter()
+        table = pace.timed(lambda: engine.run(job.plan, job.seed, first, stop - first, prices=prices))  # noqa: B023
+        seconds = time.perf_counter() - start
         ledger.add(table)
         if folder is not None:
-            folder.add(table)
+            folder.add(table, seconds)
         if progress is not None:
-            progress(ledger.done, n_paths)
+            progress(ledger.done, job.n_paths)
+
+
+@contextmanager
+def _told(job: Job, ledger: Ledger, folder: RunFolder | None) -> Iterator[None]:
+    """What stops a run says how far it has come, and how to go on."""
+    way_on = "" if folder is None else f"gpuloan-mc resume {shlex.quote(str(folder.path))}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            folder.flush()
+            way_on = f"\ngo on with: {way_on}"
+        raise Interrupted(_so_far(ledger, job.n_paths) + way_on) from None
+    except EnvironmentProblem as problem:
+        if folder is None:
+            raise
+        raise EnvironmentProblem(f"{problem}\nwhat is done is safe; go on with: {way_on}") from problem
 
 
 def _so_far(ledger: Ledger, n_paths: int) -> str:
     """What an interrupted run knows."""
     if ledger.done == 0:
         return f"stopped before the first of {n_paths:,} paths was done"
-    loss = Moments.of(ledger.losses[: ledger.done])
-    return (
+    losses = ledger.known_losses()
+    loss = Moments.of(losses)
+    text = (
         f"stopped after {ledger.done:,} of {n_paths:,} paths: expected loss {loss.mean / CENTS:,.0f} "
         f"± {loss.standard_error / CENTS:,.0f} dollars so far"
     )
+    if ledger.done > _SORTED_AT_ONCE:
+        return text
+    tail = tails(np.sort(losses), [0.99])[0]
+    return f"{text}, ES 99 % {tail.shortfall / CENTS:,.0f} ± {tail.shortfall_se / CENTS:,.0f}"

@@ -17,6 +17,7 @@ from gpuloan_mc.simulation import simulate
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--gpu", action="store_true", help="run the tests that need an NVIDIA GPU")
+    parser.addoption("--record-faults", action="store_true", help="write the counts of faults into docs/reliability.json")
     parser.addoption("--cudasim", action="store_true", help="interpret CUDA kernels: numba's simulator, in this process")
 
 

@@ -398,3 +398,34 @@ def test_contributions_tranches_and_convergence_print_pages(saved, tmp_path):
     page = gpuloan_mc("convergence", saved, "--seeds", 3, "--out", tmp_path / "sure").stdout
     assert "3 seeds of 400 paths" in page and "few paths: the tail at 99 %" in page
     assert (tmp_path / "sure" / "stability.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        (["--measure", "el"], "--measure and --max-paths go with --target-error"),
+        (["--target-error", "much"], "--target-error is 'much'; it must be a share such as 1% or 0.01"),
+        (["--target-error", "0%"], "target error is 0.0; it must lie between 0 and 1"),
+        (["--target-error", "1%", "--measure", "mean"], "measure is 'mean'"),
+        (["--target-error", "1%", "--paths", "10"], "give --max-paths instead of --paths"),
+    ],
+)
+def test_targets_that_make_no_sense(options, text):
+    assert text in gpuloan_mc("run", "vasicek-100", *options, code=2).stderr
+
+
+def test_a_run_to_a_target_says_what_it_reached(tmp_path):
+    command = ["run", "vasicek-100", "--measure", "el", "--max-paths", 40_000, "--json"]
+    done = gpuloan_mc(*command, "--target-error", "4%")
+    assert json.loads(done.stdout)["n_paths"] == 20_480
+    assert re.search(r"el: error [\d.]+% of the figure .* after 20,480 paths; 4.000% was asked for", done.stderr)
+    done = gpuloan_mc(*command, "--target-error", "0.1%", "--out", tmp_path / "out", code=6)
+    assert json.loads(done.stdout)["target"]["reached"] is False
+    assert "after all 40,000 paths; 0.100% needs more --max-paths" in done.stderr
+    done = gpuloan_mc("verify", tmp_path / "out", "--sample", 3)
+    assert re.search(r"[\d,]+ paths of 40,000 run again by engine numba: every integer agrees", done.stdout)
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    for command in ("resume", "verify"):
+        assert "has no readable manifest.json; name a folder" in gpuloan_mc(command, tmp_path, code=2).stderr

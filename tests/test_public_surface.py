@@ -7,7 +7,8 @@ import gpuloan_mc
 
 PUBLIC = [
     "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "RunComparison", "SavedRun", "Scenario",
-    "Sensitivities", "Stress", "compare", "scenarios", "sensitivities", "simulate", "simulate_prices", "stress", "__version__",
+    "Sensitivities", "Stress", "Target", "compare", "resume", "scenarios", "sensitivities", "simulate", "simulate_prices",
+    "stress", "verify", "__version__",
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_every_file_is_there_and_named(written):
     folder, _ = written
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     tapes = {f"inputs/{name}.parquet" for name in TAPES}
-    assert set(names) == {*schemas.FILES, *tapes, "inputs/market.toml", "inputs/plan.npz", MANIFEST, "summary.json"}
+    assert set(names) == {*schemas.FILES, *tapes, "inputs/market.toml", "inputs/plan.npz", MANIFEST, "summary.json", "totals.bin"}
     facts = manifest(folder)["files"]
     assert set(facts) == set(names) - {MANIFEST}
     for name, fact in facts.items():

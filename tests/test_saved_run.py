@@ -12,7 +12,7 @@ import pytest
 from gpuloan_mc import SavedRun, schemas
 from gpuloan_mc.answers import write_answers
 from gpuloan_mc.errors import UsageError
-from gpuloan_mc.run_folder import MANIFEST
+from gpuloan_mc.manifest import MANIFEST, sealed
 from gpuloan_mc.simulation import simulate
 
 N = 300
@@ -62,7 +62,7 @@ def test_the_worst_paths_come_worst_first(written):
 
 def edit(folder, **changes):
     found = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(found | changes))
+    (folder / MANIFEST).write_bytes(sealed(found | changes))
 
 
 def test_no_run_is_told_from_a_run(tmp_path):
@@ -70,7 +70,7 @@ def test_no_run_is_told_from_a_run(tmp_path):
         with pytest.raises(UsageError, match=f"{text}; name a folder written by gpuloan-mc run"):
             SavedRun.read(place)
     (tmp_path / MANIFEST).write_text("[]")
-    with pytest.raises(UsageError, match=r"was not finished\. Run the book again"):
+    with pytest.raises(UsageError, match=r"was not finished\. Go on with: gpuloan-mc resume"):
         SavedRun.read(tmp_path)
 
 
@@ -89,6 +89,13 @@ def test_no_run_is_told_from_a_run(tmp_path):
 def test_a_manifest_of_another_run_is_refused(copy, changes, text):
     edit(copy, **changes)
     with pytest.raises(UsageError, match=text):
+        SavedRun.read(copy)
+
+
+def test_a_manifest_that_was_changed_is_refused(copy):
+    found = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(found | {"seed": found["seed"] + 1}))
+    with pytest.raises(UsageError, match=r"manifest\.json was changed or damaged since it was written"):
         SavedRun.read(copy)
 
 

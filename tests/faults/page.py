@@ -1,0 +1,79 @@
+"""docs/reliability.md from docs/reliability.json, the counts of the last run of the fault tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs"
+COUNTS = DOCS / "reliability.json"
+PAGE = DOCS / "reliability.md"
+
+# fault or guarantee, what holds, its test, and the name of its counts ("": the test counts nothing)
+FAULTS = [
+    ("the process is killed (SIGKILL) at random moments and resumed until done", "the same digest, the same files to the "
+     "byte", "faults/test_runs.py::test_killed_at_random_moments_and_resumed", "killed"),
+    ("each open, write, fsync and rename of a run in turn fails (ENOSPC, EIO), is cut short, or is the process's last",
+     "every file is the old one or the new one; an error names file, errno and free bytes; the run goes on to the same files",
+     "faults/test_runs.py::test_every_call_to_the_system_fails_once", "calls"),
+    ("a full disk: a limit on file sizes", "exit 4; without the limit, `resume` gives the same digest",
+     "faults/test_runs.py::test_a_full_disk", "full"),
+    ("a chunk's file with a flipped bit, cut off, swapped, doubled or of another run", "found, and only its paths are run again",
+     "faults/test_runs.py::test_damaged_chunks_are_run_again_and_no_others", "chunks"),
+    ("a manifest with a flipped bit or cut off", "refused in a sentence",
+     "faults/test_runs.py::test_damaged_manifests_are_refused", "manifests"),
+    ("two resumes of a folder at once", "one goes on, the other exits 4", "faults/test_runs.py::test_two_resumes_at_once",
+     "locks"),
+    ("a lock that a killed process left", "does not matter; one of another machine is told",
+     "faults/test_runs.py::test_stale_locks", "stale"),
+    ("SIGTERM", "the run ends within 2 s with exit 5, tells the figures so far and how to go on",
+     "faults/test_runs.py::test_a_signal_stops_a_run_that_goes_on_later", "signal SIGTERM"),
+    ("Ctrl-C", "the same", "faults/test_runs.py::test_a_signal_stops_a_run_that_goes_on_later", "signal SIGINT"),
+]  # fmt: skip
+GUARANTEES = [
+    ("the same integers on every engine, at any chunk size", "test_invariance.py"),
+    ("a stopped run goes on to the same files", "test_ledger.py::test_a_stopped_run_goes_on_to_the_same_files"),
+    ("paths are added exactly: the files of a fresh run", "test_ledger.py::test_paths_are_added_exactly"),
+    ("a run goes on only with its own book, seed, random numbers and version",
+     "test_ledger.py::test_a_changed_book_seed_or_version_is_refused"),
+    ("space is looked at before the start", "test_ledger.py::test_a_disk_too_small_is_told_before_the_start"),
+    ("`verify` finds a path that another machine computed otherwise",
+     "test_ledger.py::test_verify_names_the_path_that_is_another"),
+    ("a finished run whose files were changed is refused", "test_saved_run.py::test_a_changed_file_is_named"),
+]  # fmt: skip
+
+_HEAD = """# What a run survives
+
+Written from `tests/faults/page.py` and `docs/reliability.json`, the counts of the last `pytest -m faults --record-faults`.
+
+A run with `--out DIR` works through its paths in chunks. The chunks of about a second, in long runs of 2 % of the time so far
+(at most a minute), share a file. It is written under another name, brought to the disk, moved into place, and the folder is
+brought to the disk; then it counts. A killed run loses what was not in a file yet. `gpuloan-mc resume DIR` reads what is
+there, each file against its SHA-256, runs what is missing, and writes the files that the undisturbed run would have written.
+
+"""
+
+
+def counts() -> dict[str, dict[str, Any]]:
+    """The counts by name."""
+    found: dict[str, dict[str, Any]] = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+    return found
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Put a test's counts into the file and write the page."""
+    COUNTS.write_text(json.dumps(counts() | {name: found}, indent=2, sort_keys=True) + "\n")
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """docs/reliability.md."""
+    known = counts()
+    lines = ["| fault | what holds | counts | test |", "|---|---|---|---|"]
+    for fault, holds, test, name in FAULTS:
+        told = ", ".join(f"{value:,} {key}" for key, value in known.get(name, {}).items())
+        lines.append(f"| {fault} | {holds} | {told} | `tests/{test}` |")
+    lines += ["", "| guarantee | test |", "|---|---|"]
+    lines += [f"| {what} | `tests/{test}` |" for what, test in GUARANTEES]
+    return _HEAD + "\n".join(lines) + "\n"
