@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .prices import Prices as Prices
     from .prices import simulate_prices as simulate_prices
     from .result import Result as Result
+    from .run_comparison import RunComparison as RunComparison
+    from .run_comparison import compare as compare
     from .saved_run import SavedRun as SavedRun
     from .scenario import Scenario as Scenario
     from .scenario import scenarios as scenarios
@@ -30,10 +32,12 @@ _HOMES = {
     "Portfolio": "portfolio",
     "Prices": "prices",
     "Result": "result",
+    "RunComparison": "run_comparison",
     "SavedRun": "saved_run",
     "Scenario": "scenario",
     "Sensitivities": "sensitivity",
     "Stress": "comparison",
+    "compare": "run_comparison",
     "scenarios": "scenario",
     "sensitivities": "sensitivity",
     "simulate": "simulation",

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .files import empty_folder, write_whole
+from .run_folder import parquet_bytes
 from .schemas import arrow_table
+from .text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Format = Literal["parquet", "csv"]
 MARK = ".gpuloan-mc-answers"  # a folder that holds it may be written to again
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# where a spreadsheet takes text for a formula: at the start, and after the semicolons at which some cut a line; wide forms too
+_FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@＝＋－＠])")
 
 
 def write_answers(folder: str | Path, tables: Mapping[str, pd.DataFrame], kind: Format = "parquet") -> list[Path]:
@@ -29,22 +32,23 @@ def write_answers(folder: str | Path, tables: Mapping[str, pd.DataFrame], kind: 
     written = []
     for name, frame in tables.items():
         path = place / f"{name}.{kind}"
-        table = arrow_table(f"{name}.parquet", frame)
-        write_whole(path, _parquet(table) if kind == "parquet" else _csv(frame).encode())
+        write_whole(path, table_bytes(name, frame, kind))
         written.append(path)
     return written
 
 
-def _parquet(table: Any) -> bytes:
-    import pyarrow.parquet as pq
+def table_bytes(name: str, frame: pd.DataFrame, kind: Format) -> bytes:
+    """A table that schemas.py describes, as a file of its kind.
 
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
+    Raises:
+        KeyError: the frame lacks a column, or has one that the schema does not know.
+    """
+    table = arrow_table(f"{name}.parquet", frame)
+    return parquet_bytes(table) if kind == "parquet" else _csv(frame).encode()
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    """Text in which no cell is a formula to a spreadsheet."""
+    """Text in which no cell is a formula to a spreadsheet or moves a terminal's cursor."""
     safe = frame.rename(columns=_harmless)
     for i, kind in enumerate(safe.dtypes):
         if str(kind) in ("object", "str", "string"):
@@ -53,4 +57,4 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _harmless(text: Any) -> Any:
-    return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", printable(text)) if isinstance(text, str) else text

@@ -39,6 +39,7 @@ BASE = "base"
 MANIFEST = "stress.json"
 TABLE = "stress.parquet"
 DEFAULT_PATHS = 50_000
+_COLUMNS = ["scenario", "figure", "level", "value", "standard_error", "difference", "difference_se"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,30 @@ class Stress:
     table: pd.DataFrame = field(repr=False)
     runs: tuple[StressRun, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Stress:
+        """The stress of a folder that `write` or `gpuloan-mc stress --out` filled, from its stress.json.
+
+        Raises:
+            UsageError: it is no stress's folder, comes from another version, or is damaged.
+        """
+        import pandas as pd
+
+        found = _manifest(Path(folder))
+        try:
+            table = pd.DataFrame(found["figures"], columns=_COLUMNS)
+            return cls(
+                seed=int(found["seed"]),
+                n_paths=int(found["n_paths"]),
+                engine=str(found["engine"]),
+                commitment_usd=float(found["commitment"]),
+                table=table.astype({name: "float64" for name in _COLUMNS[2:]}),
+                runs=tuple(StressRun(**run) for run in found["runs"]),
+                left_out=tuple((str(left["scenario"]), str(left["why"])) for left in found["left_out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{folder}: {MANIFEST} is damaged. Run gpuloan-mc stress BOOK --out DIR again") from error
 
     def figure(self, figure: str, level: float | None = None) -> pd.DataFrame:
         """The rows of one figure, by scenario: value, standard_error, difference, difference_se.
@@ -105,6 +130,23 @@ class Stress:
         text = json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
         write_whole(target / MANIFEST, f"{text}\n".encode())
         return target
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """stress.json of a folder, of this version's kind and with at least the base's run."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        kind = "is no folder" if not folder.is_dir() else f"has no readable {MANIFEST}"
+        raise UsageError(f"{folder} {kind}; name a folder written by gpuloan-mc stress BOOK --out DIR") from error
+    if not isinstance(found, dict) or not found.get("runs"):
+        raise UsageError(f"{folder}: {MANIFEST} is damaged. Run gpuloan-mc stress BOOK --out DIR again")
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{folder} comes from gpuloan_mc {found.get('version')!s:.20}: its schema_version is "
+            f"{found.get('schema_version')!r:.40}, and this version reads {SCHEMA_VERSION}. Run the stress again with --out"
+        )
+    return found
 
 
 def stress(
@@ -221,8 +263,7 @@ def _rows(name: str, result: Result, base: Result) -> list[tuple[str, str, float
 def _frame(rows: list[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = ["scenario", "figure", "level", "value", "standard_error", "difference", "difference_se"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def first_sentence(refused: InputRejected) -> str:

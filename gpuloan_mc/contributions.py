@@ -118,6 +118,7 @@ class Contributions:
         scale = [float(v / m) if m else 0.0 for v, m in zip(var, self.window_means, strict=True)]
         frame = pd.DataFrame(
             {
+                "level": float(self.tail.level),
                 "by": self.by,
                 "item": self.names,
                 "expected_shortfall_usd": [float(c) / CENTS for c in self.shortfall],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .totals import Totals, as_float, whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .questions import Questions
     from .result import Result
 
 CENTS = 100.0
@@ -136,11 +138,11 @@ DISTRIBUTION_LEVELS = tuple(
 )  # fmt: skip
 
 
-def loss_distribution(result: Result) -> pd.DataFrame:
+def loss_distribution(run: Questions) -> pd.DataFrame:
     """loss_distribution.parquet: a row a level."""
     import pandas as pd
 
-    ordered = np.sort(result.losses)
+    ordered = np.sort(run.losses)
     rows = []
     for tail in risk.tails(ordered, DISTRIBUTION_LEVELS):
         low, high = risk.value_at_risk_interval(ordered, tail.level)
@@ -150,6 +152,15 @@ def loss_distribution(result: Result) -> pd.DataFrame:
     names = "level value_at_risk_cents low_cents high_cents expected_shortfall_usd expected_shortfall_se_usd tail_paths"
     frame = pd.DataFrame(rows, columns=names.split())
     return frame.astype({"low_cents": "Int64", "high_cents": "Int64"})
+
+
+def exceedance(run: Questions) -> pd.DataFrame:
+    """exceedance.parquet: the points of the loss distribution by exceedance probability and return period."""
+    points = run.loss_distribution.rename(columns={"value_at_risk_cents": "loss_cents"})
+    beyond = [1 - Fraction(str(level)) for level in points["level"]]  # of the level as written: 0.001, not 0.00100…01
+    points.insert(0, "exceedance_probability", [float(p) for p in beyond])
+    points.insert(1, "return_period", [float(1 / p) for p in beyond])
+    return points
 
 
 def _default_rate(total: Totals, n_paths: int, n_loans: I64) -> dict[str, Any]:

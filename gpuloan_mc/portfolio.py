@@ -21,7 +21,7 @@ from .market import Market
 if TYPE_CHECKING:
     import pandas as pd
 
-_IDS = {
+IDS = {  # by tape: what names a row
     "loans": ["loan_id"],
     "deployments": ["deployment_id"],
     "obligors": ["obligor_id"],
@@ -99,7 +99,7 @@ class Portfolio:
     @classmethod
     def _judged(cls, tapes: dict[str, Tape], market: Market, on_bad_row: OnBadRow) -> Portfolio:
         judged = judge(tapes, market, on_bad_row)
-        ordered = {name: f.sort_values(_IDS[name], ignore_index=True) for name, f in judged.frames.items()}
+        ordered = {name: f.sort_values(IDS[name], ignore_index=True) for name, f in judged.frames.items()}
         return cls(
             **ordered,
             market=market,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import risk
 from .engines.base import Events
 from .errors import UsageError
 from .plan import Plan
 from .reference.arithmetic import I64
+from .risk import RiskFigures
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .answers import Format
+    from .comparison import Stress
     from .contributions import Contributions
     from .names import Names
     from .portfolio import Portfolio
@@ -27,11 +33,12 @@ EVENTS_AT_ONCE = 1 << 20  # bounds the memory of paths that are run again
 LONGEST_CHUNK = 8192
 
 
-class Questions:
+class Questions(ABC):
     """A finished run. Results and runs read from their folders answer alike: by the same integers."""
 
     seed: int
     engine: str
+    digest: str
     plan: Plan
     portfolio: Portfolio
     losses: I64  # (n_paths,) cents
@@ -55,6 +62,23 @@ class Questions:
     def commitment_usd(self) -> float:
         """Drawn and undrawn at month 0."""
         return self.portfolio.commitment_usd
+
+    @property
+    @abstractmethod
+    def timeline(self) -> pd.DataFrame:
+        """A row a month: defaults, losses, price points (docs/schema.md, timeline.parquet)."""
+
+    @cached_property
+    def figures(self) -> RiskFigures:
+        """Risk figures of the losses, in cents."""
+        return risk.figures(self.losses)
+
+    @cached_property
+    def loss_distribution(self) -> pd.DataFrame:
+        """Quantiles with their intervals, and the shortfall beyond each (docs/schema.md, loss_distribution.parquet)."""
+        from .frames import loss_distribution
+
+        return loss_distribution(self)
 
     @cached_property
     def names(self) -> Names:
@@ -124,6 +148,33 @@ class Questions:
         from .convergence import convergence
 
         return convergence(self.losses, levels, target)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        level: float = 0.99,
+        tranches: Sequence[Any] = (),
+        stress: Stress | str | Path | None = None,
+        kind: Format = "parquet",
+        open_results: bool = False,
+    ) -> Path:
+        """Write what other systems read into a new, empty or earlier export's folder (docs/downstream.md).
+
+        Args:
+            folder: where to.
+            level: of the contributions, the tranches' shortfall and the convergence, inside (0, 1).
+            tranches: layers as `tranches` takes them; none: no table of them.
+            stress: a stress of the same book, or the folder that one wrote; None: no table of scenarios.
+            kind: parquet, or csv for people.
+            open_results: also the tables with the names of Oasis' open results data.
+
+        Raises:
+            UsageError: an argument is out of range, the stress is of another book, or the folder can't be used.
+        """
+        from .exports import export
+
+        return export(self, folder, level, tranches, stress, kind, open_results)
 
     def checked_events(self, paths: I64) -> Iterator[tuple[I64, Events]]:
         """Every default of some paths, a chunk at a time: (the chunk's paths, its defaults).

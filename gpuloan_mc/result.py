@@ -15,7 +15,7 @@ from . import __version__, frames, risk
 from .plan import CAUSES, Plan
 from .questions import Questions
 from .reference.arithmetic import F32, I32, I64
-from .risk import LEVELS, Moments, RiskFigures
+from .risk import LEVELS, Moments
 from .totals import Totals, whole
 
 if TYPE_CHECKING:
@@ -145,16 +145,6 @@ class Result(Questions):
             UsageError: no such column.
         """
         return frames.segments(self, columns)
-
-    @cached_property
-    def loss_distribution(self) -> pd.DataFrame:
-        """Quantiles with their intervals, and the shortfall beyond each (docs/schema.md, loss_distribution.parquet)."""
-        return frames.loss_distribution(self)
-
-    @cached_property
-    def figures(self) -> RiskFigures:
-        """Risk figures of the losses, in cents."""
-        return risk.figures(self.losses)
 
     @property
     def expected_loss(self) -> float:

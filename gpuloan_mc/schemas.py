@@ -258,12 +258,15 @@ ANSWERS: dict[str, FileSchema] = {
         "A row an item, the largest first. The contributions to a figure add up to the portfolio's; so do, in whole cents, "
         "the three sums of losses that they are made of.",
         (
+            _f("level", "float64", "of both figures"),
             _f("by", "string", "kind of item"),
             _f("item", "string", "loan, borrower, tenant, generation, cause, year or value of a segment column"),
             _f("expected_shortfall_usd", "float64", "contribution to the expected shortfall: mean loss over the tail"),
             _f("expected_shortfall_se_usd", "float64", "its standard error; missing where one path makes the tail"),
             _f("share", "float64", "of the portfolio's expected shortfall; missing where that is 0"),
-            _f("value_at_risk_usd", "float64", "contribution to the value at risk, from the paths in its 95 % interval"),
+            _f(
+                "value_at_risk_usd", "float64", "contribution to the value at risk, from the paths in its 95 % interval"
+            ),
             _f("value_at_risk_se_usd", "float64", "its standard error"),
             _f("tail_ead_usd", "float64", "mean exposure at default over the tail"),
             _f("losses_beyond_cents", "decimal", "Σ loss over the paths that lose more than the value at risk"),
@@ -345,9 +348,104 @@ ANSWERS: dict[str, FileSchema] = {
             _f("high_usd", "float64", "upper bound"),
             _f("tail_paths", "int64", "paths that make the figure"),
             _f("few", "bool_", "fewer than 50 do: distrust it"),
-            _f("paths_needed", "float64", "for the relative error asked for; missing where nothing is known of the error"),
+            _f(
+                "paths_needed",
+                "float64",
+                "for the relative error asked for; missing where nothing is known of the error",
+            ),
         ),
     ),
+}
+
+_NO_DATE = "missing: the losses of a path fall in many months"
+_SUMMARY_ID = _f("SummaryId", "int32", "1: the whole book")
+_PERIOD = "number of the path, from 1"
+_SAMPLES = (
+    _f("SampleId", "int32", "1: a path is drawn once"),
+    _f("Loss", "float64", "loss of the path, dollars"),
+    _f("ImpactedExposure", "float64", "missing: the exposure of a path is not kept"),
+)
+
+EXPORTS: dict[str, FileSchema] = {
+    "exceedance.parquet": FileSchema(
+        "A row a point of the loss distribution: which loss is exceeded how rarely.",
+        (
+            _f("exceedance_probability", "float64", "of a path's loss over the horizon: 1 - level"),
+            _f("return_period", "float64", "its reciprocal: one horizon in so many, not one year"),
+            _f("level", "float64", "probability that the loss is not exceeded"),
+            _f("loss_cents", "int64", "the loss: value at risk at the level, a lower quantile"),
+            _f("low_cents", "int64", "lower bound of its 95 % interval; missing where the paths are too few"),
+            _f("high_cents", "int64", "upper bound"),
+            _f("expected_shortfall_usd", "float64", "mean of the worst 1 - level"),
+            _f("expected_shortfall_se_usd", "float64", "its standard error; missing where one path makes the tail"),
+            _f("tail_paths", "int64", "paths that the shortfall averages; below 50, distrust the row"),
+        ),
+    ),
+    "portfolio_splt.parquet": FileSchema(
+        "With `--ord`: sample period loss table. A row a path that loses anything, in path order.",
+        (
+            _f("Period", "int32", _PERIOD),
+            _f("PeriodWeight", "float64", "1 / paths of the run"),
+            _f("EventId", "int32", "the period's number: all that happens on a path is one event"),
+            *(_f(name, "int32", _NO_DATE) for name in ("Year", "Month", "Day", "Hour", "Minute")),
+            _SUMMARY_ID,
+            *_SAMPLES,
+        ),
+    ),
+    "portfolio_selt.parquet": FileSchema(
+        "With `--ord`: sample event loss table. A row a path that loses anything, in path order.",
+        (_f("EventId", "int32", _PERIOD), _SUMMARY_ID, *_SAMPLES),
+    ),
+    "portfolio_ept.parquet": FileSchema(
+        "With `--ord`: exceedance probability table. Return periods of exceedance.parquet up to the number of paths.",
+        (
+            _SUMMARY_ID,
+            _f("EPCalc", "int32", "2: full uncertainty, every sample a period of its own"),
+            _f("EPType", "int32", "3: AEP, the period's aggregate loss; 4: AEP TVAR, the mean of the losses beyond it"),
+            _f("ReturnPeriod", "float64", "periods, each as long as the horizon"),
+            _f("Loss", "float64", "dollars; EPType 3: value at risk; 4: expected shortfall"),
+        ),
+    ),
+    "portfolio_palt.parquet": FileSchema(
+        "With `--ord`: period average loss table, one row.",
+        (
+            _SUMMARY_ID,
+            _f("SampleType", "int32", "2: of samples"),
+            _f("MeanLoss", "float64", "expected loss over the horizon, dollars"),
+            _f("SDLoss", "float64", "standard deviation of a path's loss, dollars; missing with one path"),
+        ),
+    ),
+}
+
+EXPORT_KEYS: dict[str, str] = {
+    "schema_version": "version of this page",
+    "version": "of gpuloan_mc that exported",
+    "digest": "of the run's losses",
+    "plan_digest": "of the run's plan",
+    "seed": "of the run",
+    "n_paths": "paths of the run",
+    "horizon_months": "losses count up to this month",
+    "engine": "that computed the losses",
+    "commitment": "drawn and undrawn at month 0, dollars",
+    "level": "of the contributions, the tranches' shortfall and the convergence",
+    "format": "parquet or csv",
+    "open_results": "null, or the standard written, NumberOfPeriods (paths) and PeriodLength (the horizon in years)",
+    "files": "by file: schema_version, rows, bytes, sha256",
+}
+
+COMPARISON_KEYS: dict[str, str] = {
+    "version": "of gpuloan_mc that compared",
+    "schema_version": "version of this page",
+    "sentence": "the comparison in one sentence",
+    "same_integers": "whether every path of both loses the same cents",
+    "paired": "whether path n of both is the same future (seed, draws and number of paths agree)",
+    "paired_paths": "paths that were run again for the errors by cause and year; 0: those are not paired",
+    "a": "folder, version, seed, rng_scheme, n_paths, horizon_months, engine, scenarios, digest and plan_digest",
+    "b": "the same of the other run",
+    "inputs": "by tape that differs: rows added, removed and changed, counted; changed cells by column; the first few of each",
+    "market": "keys of market.toml that differ: key, old, new; null: not given",
+    "figures": "rows: figure, item (level, cause or year), value and standard_error of a and b, difference (b less a), "
+    "difference_se, beyond (its error: more than 1.96 of it; null: not known). Dollars; default_rate: share of the loans",
 }
 
 STRESS_KEYS: dict[str, str] = {
@@ -440,7 +538,7 @@ def arrow_table(file: str, frame: pd.DataFrame) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = (FILES | COMPARISONS | ANSWERS)[file]
+    schema = (FILES | COMPARISONS | ANSWERS | EXPORTS)[file]
     missing = [f.name for f in schema.fixed if f.name not in frame.columns]
     if missing:
         raise KeyError(f"{file} lacks {', '.join(missing)}")
@@ -495,7 +593,15 @@ def schema_page() -> str:
     parts.append(_table("inputs/plan.npz", "The plan: what an engine sees, NumPy arrays.", "array", rows))
     parts.append(_ANSWERS)
     for file, schema in ANSWERS.items():
-        parts.append(_table(file, schema.what, "column", [(f.name, f.kind.rstrip("_"), f.meaning) for f in schema.fields]))
+        parts.append(
+            _table(file, schema.what, "column", [(f.name, f.kind.rstrip("_"), f.meaning) for f in schema.fields])
+        )
+    parts.append(_EXPORTS)
+    for file, schema in EXPORTS.items():
+        parts.append(_table(file, schema.what, "column", [(f.name, f.kind, f.meaning) for f in schema.fields]))
+    parts.append(_table("export.json", "What was exported, of which run.", "key", _plain(EXPORT_KEYS)))
+    what = "What `gpuloan-mc compare RUN_A RUN_B --json` prints."
+    parts.append(_table("compare --json", what, "key", _plain(COMPARISON_KEYS)))
     return "\n".join(parts)
 
 
@@ -511,7 +617,16 @@ _ANSWERS = """## Answers
 
 `gpuloan-mc replay`, `contributions`, `tranches` and `convergence` ask a run folder. With `--out DIR` their tables are
 written into DIR, as Parquet or, with `--format csv`, as text; in Python they are frames with these columns. In text files
-cells that a spreadsheet would take for a formula begin with an apostrophe.
+cells that a spreadsheet would take for a formula begin with an apostrophe, and control, direction and zero-width characters
+are written as escapes such as `\\x1b`: match names by the Parquet files.
+"""
+
+
+_EXPORTS = """## Exports
+
+`gpuloan-mc export RUN --out DIR` writes exceedance.parquet, contributions.parquet (by loan, borrower, tenant, generation,
+cause and year), timeline.parquet and convergence.parquet; with `--tranche` tranches.parquet, with `--stress` stress.parquet,
+with `--ord` the tables whose names begin with `portfolio_`, described with their mapping in [downstream.md](downstream.md).
 """
 
 

@@ -310,6 +310,10 @@ def test_replay_shows_paths_and_writes_them(saved, tmp_path):
         (["tranches", "--tranche", "0.3:0.1"], "is inverted"),
         (["tranches", "--target-pd", "2"], "target is 2.0"),
         (["convergence", "--target", "0"], "target is 0.0"),
+        (["export"], "Missing option '--out'"),
+        (["export", "--out", "X", "--level", "2"], "level is 2.0; it must lie between 0 and 1"),
+        (["compare"], "Missing argument 'RUN_B'"),
+        (["compare", "nowhere"], "nowhere is no folder; name a folder written by gpuloan-mc run"),
     ],
 )
 def test_wrong_questions_get_a_sentence(saved, arguments, text):
@@ -319,8 +323,9 @@ def test_wrong_questions_get_a_sentence(saved, arguments, text):
 
 
 def test_questions_of_no_run_get_a_sentence(tmp_path):
-    for command in ("replay", "contributions", "tranches", "convergence"):
-        more = {"replay": ["--path", 1], "tranches": ["--tranche", "0:1"]}.get(command, [])
+    for command in ("replay", "contributions", "tranches", "convergence", "export", "compare"):
+        more = {"replay": ["--path", 1], "tranches": ["--tranche", "0:1"], "export": ["--out", tmp_path / "X"],
+                "compare": [tmp_path]}.get(command, [])  # fmt: skip
         assert "is no folder" in gpuloan_mc(command, tmp_path / "none", *more, code=2).stderr
 
 

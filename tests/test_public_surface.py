@@ -6,8 +6,8 @@ from pathlib import Path
 import gpuloan_mc
 
 PUBLIC = [
-    "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "SavedRun", "Scenario", "Sensitivities",
-    "Stress", "scenarios", "sensitivities", "simulate", "simulate_prices", "stress", "__version__",
+    "GpuLoanError", "InputRejected", "Market", "Portfolio", "Prices", "Result", "RunComparison", "SavedRun", "Scenario",
+    "Sensitivities", "Stress", "compare", "scenarios", "sensitivities", "simulate", "simulate_prices", "stress", "__version__",
 ]  # fmt: skip
 
 
