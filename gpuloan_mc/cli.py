@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from . import __version__, cli_exports, cli_questions
+from . import __version__, cli_exports, cli_questions, cli_report
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected, problem_lines
 from .terminal import count as _count
 from .terminal import plus_minus as _plus_minus
@@ -102,7 +102,7 @@ def cli() -> None:
     """
 
 
-for _command in (*cli_questions.COMMANDS, *cli_exports.COMMANDS):
+for _command in (*cli_questions.COMMANDS, *cli_exports.COMMANDS, *cli_report.COMMANDS):
     cli.add_command(_command)
 
 
