@@ -177,12 +177,12 @@ class Questions(ABC):
 
         return export(self, folder, level, tranches, stress, kind, open_results)
 
-    def report(self, path: str | Path, *, stress: str | Path | None = None) -> Path:
+    def report(self, path: str | Path, *, stress: str | Path | Sequence[str | Path] = ()) -> Path:
         """Write the run as one page for people: HTML without scripts or links (docs/report.md).
 
         Args:
             path: of the file; one that is there is replaced.
-            stress: the folder of a stress, or of sensitivities, of the same book; None: without them.
+            stress: folders of a stress and of sensitivities of the same book.
 
         Raises:
             UsageError: the stress is of another book, the run has fewer than two paths, or the file can't be written.

@@ -30,10 +30,12 @@ def wall(figures: Figures) -> Panel:
         return Panel("wall", name, "The book has no chips, so no contract runs off before its debt")
     let = np.array([units[end > m].sum() / units.sum() for m in months])
     off = _off_contract(figures, months)
-    worst = int(off.argmax())
+    worst, half = int(off.argmax()), int((let <= let[0] / 2).argmax())
     title = (
-        f"In month {worst} {dollars(float(off[worst]))} of debt rests on chips without a contract; "
-        f"{share(let[worst], 0.005)} of the chips are let then"
+        f"By month {half} half of the contracts have ended, with {dollars(float(debt[half]))} still owed; "
+        f"at most {dollars(float(off[worst]))} rests on chips without one (month {worst})"
+        if let[0] and let[half] <= let[0] / 2
+        else f"{dollars(float(off[worst]))} of debt rests on chips without a contract in month {worst}"
     )
     text = "Scheduled debt by month, split by whether the chips under it are on contract; below, the share of chips let."
     money = Money.of(float(debt.max()) or 1)

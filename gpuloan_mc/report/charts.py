@@ -9,13 +9,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ..text import printable
 
 WIDE, NARROW = 720, 340  # user units: a screen or sheet of paper, a phone
 _LETTER = 6.3  # mean width of a letter at the charts' size
 _AXIS_LETTER = 6.0
+_ROW = 34
 Point = tuple[float, float]
 
 
@@ -153,7 +154,9 @@ class Chart:
             x = scale(value)
             if grid:
                 self.line([(x, top), (x, bottom)], "grid")
-            self.text(x, bottom + 16, shown(value), "tick", "middle")
+            text = shown(value)
+            edge = x + _LETTER / 2 * len(text) > self.width
+            self.text(self.width - 1 if edge else x, bottom + 16, text, "tick", "end" if edge else "middle")
         self.text((left + right) / 2, bottom + 34, title, "label", "middle")
 
     def y_axis(self, scale: Scale, title: str, shown: Callable[[float], str] = plain) -> None:
@@ -222,16 +225,15 @@ def rows_chart(width: int, rows: Sequence[Row], axis: str, *, dots: bool = False
     """Names above bars (or dots) from 0, each with its interval: names of any length fit a phone."""
     finite = [v for r in rows for v in (r.value, r.low, r.high) if math.isfinite(v)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
-    step = 34
-    height = step * len(rows) + 48
+    height = _ROW * len(rows) + 48
     chart = Chart(width, height, (8.0, 4.0, width - 14.0, float(height - 42)))
     x = chart.x_scale(low, high if high > low else low + 1)
     chart.x_axis(x, axis, shown, grid=True)
     most = int((width - 16) / _LETTER)
     for i, row in enumerate(rows):
-        y = 4.0 + i * step
-        name = clean(row.name, max(most - len(row.text) - 4, 8))
-        chart.text(8, y + 12, name, "t")
+        y = 4.0 + i * _ROW
+        name = clean(row.name, max(most - len(row.text) - 5, 8))
+        chart.text(12, y + 12, name, "t")
         chart.text(width - 14, y + 12, row.text, "label", "end")
         if dots:
             chart.line([(x(0), y + 22), (x(row.value), y + 22)], "stem")
@@ -247,8 +249,3 @@ def rows_chart(width: int, rows: Sequence[Row], axis: str, *, dots: bool = False
 def _number(value: float) -> str:
     text = f"{value:.1f}"
     return text[:-2] if text.endswith(".0") else text
-
-
-def quoted(text: object) -> Markup:
-    """Text as markup."""
-    return escape(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,20 +38,24 @@ class Figures:
     stress: Stress | None
     sensitivities: pd.DataFrame | None
     facts: tuple[tuple[str, str], ...] = field(repr=False)
-    place: str  # how commands name the run's folder
 
     @classmethod
-    def of(cls, run: Questions, stress: str | Path | None = None) -> Figures:
-        """The figures of a result or a saved run, and of the folder of a stress.
+    def of(cls, run: Questions, folders: Sequence[str | Path] = ()) -> Figures:
+        """The figures of a result or a saved run, and of the folders of a stress and of sensitivities.
 
         Raises:
             UsageError: the stress is of another book, or its folder can't be read; or the run can't be shown.
         """
         if run.n_paths < FEWEST_PATHS:
             raise UsageError("a report needs a run of at least 2 paths: run the book again with more --paths")
-        found = None if stress is None else stress_of(run, stress)
-        place = str(run.folder) if isinstance(run, SavedRun) else "RUN"
-        return cls(run, found, _sensitivities(stress), tuple(_facts(run)), place)
+        scenarios = varied = None
+        for folder in folders:
+            found = stress_of(run, folder)
+            if (Path(folder) / SENSITIVITIES).is_file():
+                varied = _sensitivities(Path(folder))
+            else:
+                scenarios = found
+        return cls(run, scenarios, varied, tuple(_facts(run)))
 
     @cached_property
     def timeline(self) -> pd.DataFrame:
@@ -84,15 +89,13 @@ class Figures:
         return {p: self.timeline[f"{kind}_{gpu}_p{p:02}"].to_numpy(np.float64) for p in points}
 
 
-def _sensitivities(folder: str | Path | None) -> pd.DataFrame | None:
-    """sensitivities.parquet of a stress's folder; None where it has none."""
+def _sensitivities(folder: Path) -> pd.DataFrame:
+    """sensitivities.parquet of a folder."""
     import pandas as pd
     import pyarrow as pa
 
-    if folder is None or not (Path(folder) / SENSITIVITIES).is_file():
-        return None
     try:
-        found = pd.read_parquet(Path(folder) / SENSITIVITIES)
+        found = pd.read_parquet(folder / SENSITIVITIES)
         return found[["parameter", "end", "setting", "figure", "level", "difference", "difference_se"]]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UsageError(

@@ -30,10 +30,10 @@ def tranches(figures: Figures) -> Panel:
     likely = f"in {share(float(at['probability_of_loss']), 0.0005)} of futures" if hits else f"in none of {figures.run.n_paths:,} futures"
     title = f"A layer that begins at 10% of the book is reached {likely}"
     text = "Probability that each layer loses anything, with its 95 % interval."
-    head = ("layer, of commitment", f"EL, {money.unit}", "EL of layer", "P(loss)", "95 %", "P(all lost)", f"ES 99%, {money.unit}")
+    head = ("layer", f"EL, {money.unit}", "EL of layer", "P(loss)", "95 %", "P(all lost)", f"ES 99%, {money.unit}")
     return Panel(
         "tranches", "Tranches", title,
         (Drawing.of("tranches", title, text, lambda w: rows_chart(w, rows, "probability of any loss", shown=percent)),),
-        (Table("Layers of the loss", head, cells, shown=True),),
-        note=f"Other layers: gpuloan-mc tranches {figures.place} --tranche 0.1:0.3",
+        (Table("Layers of the loss, by share of the commitment", head, cells, shown=True),),
+        note="Other layers: gpuloan-mc tranches RUN --tranche 0.1:0.3",
     )  # fmt: skip

@@ -139,11 +139,13 @@ def density_chart(figures: Figures, width: int = WIDE) -> Chart:
         low, high = intervals[i]
         chart.whisker((left + right) / 2, y(low), (left + right) / 2, y(high))
     chart.x_axis(x, f"loss over the horizon, {money.unit}")
-    for place, (name, value, css) in enumerate(marks):
-        at, top = x(money(value)), chart.plot[1] + 2 + 17 * place
+    for place, (name, value, css) in enumerate(reversed(marks)):  # the tallest line rightmost: no label crosses another
+        at, top, label = x(money(value)), chart.plot[1] + 2 + 17 * place, f"{name} {dollars(value)}"
         chart.line([(at, chart.plot[3]), (at, top)], f"mark {css}")
-        anchor = "end" if at > width - 150 else "start"
-        chart.text(at + (-5 if anchor == "end" else 5), top + 10, f"{name} {dollars(value)}", "strong", anchor)  # type: ignore[arg-type]
+        if at - chart.plot[0] > 8 * len(label):
+            chart.text(at - 5, top + 10, label, "strong", "end")
+        else:
+            chart.text(at + 5, top + 10, label, "strong")
     return chart
 
 

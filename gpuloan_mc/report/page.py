@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -43,12 +43,12 @@ PANELS: tuple[Callable[[Figures], Panel], ...] = (
 )
 
 
-def report(run: Questions, path: str | Path, stress: str | Path | None = None) -> Path:
+def report(run: Questions, path: str | Path, stress: str | Path | Sequence[str | Path] = ()) -> Path:
     """Write the page of a run.
 
     Args:
         path: of the file; one that is there is replaced.
-        stress: the folder of a stress, or of sensitivities, of the same book.
+        stress: folders of a stress and of sensitivities of the same book.
 
     Raises:
         UsageError: the stress is of another book, the run has fewer than two paths, or the file can't be written.
@@ -58,7 +58,7 @@ def report(run: Questions, path: str | Path, stress: str | Path | None = None) -
         raise UsageError(f"{target} is a folder; name a file, such as {target / 'report.html'}")
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is no folder; make it, or name another file")
-    write_whole(target, page(Figures.of(run, stress)).encode())
+    write_whole(target, page(Figures.of(run, [stress] if isinstance(stress, (str, Path)) else stress)).encode())
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..apportion import SPOT
 from .charts import Row, clean, rows_chart
 from .figures import CENTS, LEVEL, Figures
 from .panel import MAX_ROWS, Drawing, Money, Panel, Table, share
@@ -11,13 +12,12 @@ from .panel import MAX_ROWS, Drawing, Money, Panel, Table, share
 _KINDS = ("tenant", "borrower", "generation", "loan")
 _SHOWN = 8
 _MOST = 3e9  # loan-months that are run again for this page: seconds
-_SPOT = "chips without a tenant"
 
 
 def contributions(figures: Figures) -> Panel:
     """Contributions to ES 99 %."""
     name = "Who makes the tail"
-    command = f"gpuloan-mc contributions {figures.place} --by tenant"
+    command = "gpuloan-mc contributions RUN --by tenant"
     if not figures.losses[-1]:
         return Panel("parts", name, "Nobody: no future loses anything")
     again = int((figures.run.losses >= figures.run.figures.value_at_risk[LEVEL]).sum())
@@ -26,9 +26,7 @@ def contributions(figures: Figures) -> Panel:
     drawings, tables, heads = [], [], {}
     for by in _KINDS:
         frame = figures.run.contributions(LEVEL, by).table
-        frame = frame[frame["expected_shortfall_usd"] > 0].assign(
-            item=[_SPOT if by == "tenant" and not i else str(i) for i in frame.loc[frame["expected_shortfall_usd"] > 0, "item"]]
-        )
+        frame = frame[frame["expected_shortfall_usd"] > 0]
         heads[by] = frame
         if len(frame) < 2 and by != "loan":
             continue
@@ -50,7 +48,7 @@ def _title(heads: dict[str, object]) -> str:
         frame = heads[by]
         assert isinstance(frame, pd.DataFrame)
         few = int(np.searchsorted(frame["share"].cumsum().to_numpy(), 0.5)) + 1
-        known = not (by == "tenant" and frame["item"].iloc[0] == _SPOT)
+        known = not (by == "tenant" and frame["item"].iloc[0] == SPOT)
         if known and (few <= 5 or by == "loan"):
             top = float(frame["share"].iloc[:few].sum())
             who = clean(frame["item"].iloc[0], 30) if few == 1 else f"{few:,} {by}s"

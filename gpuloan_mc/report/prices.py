@@ -76,11 +76,11 @@ def price_chart(figures: Figures, gpu: str, width: int = WIDE) -> Chart:
     has = np.isfinite(fan[50])
     items = [("contract: middle, 50 %, 90 %", "s0", "line"), ("spot: middle", "s3 dash", "line")]
     items += [("observed", "s5", "line")] if len(seen) else []
-    chart = framed(width, 215, legend=[clean(gpu), *(i[0] for i in items)])
+    chart = framed(width, 215, legend=[i[0] for i in items])
     tops = [float(v[np.isfinite(v)].max()) for v in (fan[95], spot, seen) if np.isfinite(v).any()]
     x = chart.x_scale(min(0.0, float(then.min()) if len(then) else 0.0), months[-1])
     y = chart.y_scale(0, 1.05 * max(tops, default=1.0))
-    chart.y_axis(y, "$ an hour")
+    chart.y_axis(y, f"{clean(gpu, 24)}, $ an hour")
     for low, high, css in ((5, 95, "c0"), (25, 75, "c0 inner")):
         chart.band(
             [(x(m), y(v)) for m, v in zip(months[has], fan[low][has], strict=True)],
@@ -93,8 +93,7 @@ def price_chart(figures: Figures, gpu: str, width: int = WIDE) -> Chart:
     for m, v in zip(then, seen, strict=True):
         chart.dot(x(m), y(v), "c5")
     chart.x_axis(x, "month from the start date")
-    chart.text(2, 12, clean(gpu, 24), "strong")
-    chart.legend(items, y=29.0)  # type: ignore[arg-type]
+    chart.legend(items)  # type: ignore[arg-type]
     return chart
 
 

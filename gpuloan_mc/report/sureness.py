@@ -24,7 +24,7 @@ def convergence(figures: Figures) -> Panel:
     es = last.loc["expected_shortfall"]
     relative = float(es["standard_error_usd"]) / float(es["value_usd"])
     needed = float(es["paths_needed"])
-    title = f"ES 99% is known to {share(relative, relative / 10)}"
+    title = f"ES 99% is known to {share(relative, relative)}"
     if math.isfinite(needed):
         title += f"; for 1% run {math.ceil(needed / 1000) * 1000:,} futures" if relative > _TARGET else ": enough for 1%"
     money = Money.of(float(last["value_usd"].max()))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .charts import WIDE, Chart, Row, clean, rows_chart
+from .charts import Chart, Row, clean, rows_chart
 from .figures import LEVEL, Figures
-from .panel import Drawing, Money, Panel, Table, dollars, number
+from .panel import Drawing, Money, Panel, Table, dollars
 
 _SHOWN = 12
 
@@ -15,8 +15,8 @@ def scenarios(figures: Figures) -> Panel:
     """What each scenario adds to ES 99 %."""
     name, found = "Scenarios", figures.stress
     tried = None if found is None else found.figure("expected_shortfall", LEVEL)
-    if found is None or tried is None or len(tried) < 2 or figures.sensitivities is not None:
-        command = f"gpuloan-mc stress {figures.place}/inputs --out S && gpuloan-mc report {figures.place} --stress S"
+    if found is None or tried is None or len(tried) < 2:
+        command = "gpuloan-mc stress RUN/inputs --out S && gpuloan-mc report RUN --stress S"
         return Panel("scenarios", name, "No scenarios were given", missing=command)
     others = tried.iloc[1:].sort_values("difference", ascending=False)
     worst = others.iloc[0]
@@ -63,14 +63,14 @@ def tornado(figures: Figures) -> Panel:
     """Parameters by what their ranges do to ES 99 %."""
     name, table = "Sensitivities", figures.sensitivities
     if table is None:
-        command = f"gpuloan-mc sensitivities {figures.place}/inputs --out S && gpuloan-mc report {figures.place} --stress S"
+        command = "gpuloan-mc sensitivities RUN/inputs --out S && gpuloan-mc report RUN --stress S"
         return Panel("tornado", name, "Judgements were not varied", missing=command)
     rows = table[(table["figure"] == "expected_shortfall") & (table["level"] == LEVEL)]
     ends = {end: rows[rows["end"] == end].set_index("parameter") for end in ("low", "high")}
     span = pd.concat([ends["low"]["difference"].abs(), ends["high"]["difference"].abs()], axis=1).max(axis=1)
     order = list(span.sort_values(ascending=False, kind="stable").index)
     money = Money.of(float(span.max()) or 1)
-    title = f"{clean(order[0], 40)} moves ES 99% most: by {dollars(float(span.iloc[span.argmax()]))} at one end of its range"
+    title = f"Of {len(order)} parameters {clean(order[0], 40)} moves ES 99% most: by up to {dollars(float(span.max()))}"
     text = "Change of ES 99% at the low and the high end of each parameter's range, with 95 % intervals."
     cells = []
     for parameter in order:
@@ -82,7 +82,7 @@ def tornado(figures: Figures) -> Panel:
     head = ("parameter", "low", "ES less base", "high", "ES less base")
     draw = Drawing.of("tornado", title, text, lambda w: _tornado_chart(w, order[:_SHOWN], ends, money))
     return Panel("tornado", name, title, (draw,), (Table(f"Differences of ES 99%, {money.unit}", head, cells),),
-                 note="One parameter at a time, all else as it is, the same random numbers.")  # fmt: skip
+                 note="Upper bar: the low end of the range; lower bar: the high end. One parameter at a time, the same random numbers.")  # fmt: skip
 
 
 def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], money: Money) -> Chart:
@@ -90,7 +90,7 @@ def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], 
     values = {
         (p, end): tuple(float(ends[end].loc[p][c]) for c in ("difference", "difference_se")) for p in order for end in both
     }
-    reach = [money(v + s * 1.96 * e) for v, e in values.values() for s in (-1, 1) if e == e]
+    reach = [money(v + s * 1.96 * (e if e == e else 0)) for v, e in values.values() for s in (-1, 1)]
     height = step * len(order) + 48
     chart = Chart(width, height, (8.0, 4.0, width - 14.0, float(height - 42)))
     x = chart.x_scale(min([0.0, *reach]), max([0.0, *reach]))
@@ -98,7 +98,7 @@ def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], 
     for i, parameter in enumerate(order):
         y = 4.0 + i * step
         settings = " / ".join(str(ends[end].loc[parameter]["setting"]) for end in both)
-        chart.text(8, y + 12, clean(parameter, 34 if chart.narrow else 60), "t")
+        chart.text(12, y + 12, clean(parameter, 34 if chart.narrow else 60), "t")
         chart.text(width - 14, y + 12, clean(settings, 24), "label", "end")
         for k, end in enumerate(both):
             value, error = values[parameter, end]
@@ -106,11 +106,4 @@ def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], 
             chart.bar(x(0), top, x(money(value)), top + 7, "c4" if end == "low" else "c3")
             chart.whisker(x(money(value - 1.96 * error)), top + 3.5, x(money(value + 1.96 * error)), top + 3.5)
     chart.line([(x(0), 4), (x(0), height - 42.0)], "axis")
-    if width == WIDE:
-        chart.text(8, height - 8, "upper bar: low end; lower bar: high end", "label")
     return chart
-
-
-def plain_number(value: float) -> str:
-    """To four digits."""
-    return number(value, None)
