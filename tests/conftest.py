@@ -163,7 +163,7 @@ HOSTILE_NAMES = [
     "<form action=//e.example>", "<input autofocus onfocus=alert(1)>", "<details open ontoggle=alert(1)>", "<video src=x>",
     "<math><mtext></mtext></math>", "<style>*{display:none}</style>", "<p style=position:fixed>", "x\" onclick=\"alert(1)",
     "x' onclick='alert(1)", "x` onclick=`alert(1)", "{{ 7*7 }}", "{% raw %}", "{# x #}", "${7*7}", "#{7*7}", "<%= 7*7 %>",
-    "{{ self.__init__.__globals__ }}", "{0.__class__}", "{t}", "%s%n", "%(x)s", "=HYPERLINK(\"http://e.example\")", "=1+1", "+1+1",
+    "{{ self.__init__.__globals__ }}", "{0.__class__}", "{t}", "%s%n", "%(x)s", "=HYPERLINK(1)", "=1+1", "+1+1",
     "-1+1", "@SUM(1)", "=cmd|' /C calc'!A0", "\\x1b[31m", "../../etc/passwd", "C:\\con", "a" * 200, "<" * 200, "W" * 200,
     "\U0001f4b8" * 60, "e\u0301" * 50, "\u05d0\u05d1\u05d2", "\u0627\u0644", "\ufdfd" * 20, "url(//e.example)", "expression(1)",
     "x;background:url(//e.example)", "<foreignObject><script>1</script></foreignObject>", "<use href=//e.example#x>",
@@ -173,7 +173,8 @@ HOSTILE_NAMES = [
 
 def make_hostile_book(names: list[str]) -> tuple[Market, Portfolio]:
     """A book in which every name is one of `names`: loans, tenants, borrowers, the generation, a regime."""
-    part = make_gpu({"name": names[0][:100], "cost_when_new_usd": 45_000.0, "volatility": 0.3, "depth_chips": 20_000.0}, contracts={"renewal": [0.0, 0.0]})
+    chip = {"name": names[0][:100], "cost_when_new_usd": 45_000.0, "volatility": 0.3, "depth_chips": 20_000.0}
+    part = make_gpu(chip, contracts={"renewal": [0.0, 0.0]})
     world = make_market(
         hazard_classes=[{"name": "pool", "hazard": 0.6}],
         regimes={"names": [names[1][:100], "b"], "means": [0, -0.3], "transitions": [[0, 2], [2, 0]], "initial": names[1][:100]},

@@ -109,7 +109,9 @@ def test_the_page_fits_and_reads_well(browser, file, width, media, scheme):
     *worst, count = browser.execute_script(CONTRAST)
     assert count[0] > 200
     assert worst[0][0] >= 4.5, worst
-    drawn = browser.execute_script("return [...document.querySelectorAll('svg')].filter(s => s.getClientRects().length).length")
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('svg')].filter(s => s.getClientRects().length).length"
+    )
     assert drawn * 2 == browser.execute_script("return document.querySelectorAll('svg').length")
 
 
@@ -143,10 +145,17 @@ def test_no_request_no_script_no_dialog(browser, tmp_path, hostile_names, hostil
 
 def test_the_policy_forbids_what_a_page_might_try(browser, file, tmp_path):
     text = file.read_text(encoding="utf-8")
-    for attempt in ("<script>document.title='ran'</script>", "<p id=q style='position:fixed'>x</p>", "<style>body{margin:99px}</style>"):
+    for attempt in (
+        "<script>document.title='ran'</script>",
+        "<p id=q style='position:fixed'>x</p>",
+        "<style>body{margin:99px}</style>",
+    ):
         path = tmp_path / "attempt.html"
         path.write_text(text.replace("</main>", f"{attempt}</main>"), encoding="utf-8")
         opened(browser, path, 1280)
         assert browser.title != "ran"
         assert browser.execute_script("return getComputedStyle(document.body).marginTop") == "0px"
-        assert browser.execute_script("const q = document.querySelector('#q'); return q && getComputedStyle(q).position") != "fixed"
+        assert (
+            browser.execute_script("const q = document.querySelector('#q'); return q && getComputedStyle(q).position")
+            != "fixed"
+        )

@@ -37,7 +37,9 @@ def wall(figures: Figures) -> Panel:
         if let[0] and let[half] <= let[0] / 2
         else f"{dollars(float(off[worst]))} of debt rests on chips without a contract in month {worst}"
     )
-    text = "Scheduled debt by month, split by whether the chips under it are on contract; below, the share of chips let."
+    text = (
+        "Scheduled debt by month, split by whether the chips under it are on contract; below, the share of chips let."
+    )
     money = Money.of(float(debt.max()) or 1)
     rows = [
         (str(m), number(money(float(debt[m])), None), number(money(float(off[m])), None), share(let[m], 0.0005))
@@ -65,14 +67,19 @@ def _off_contract(figures: Figures, months: Any) -> F64:
 
 
 def _wall_chart(width: int, months: Any, debt: F64, off: F64, let: F64, money: Money) -> Chart:
-    items = [("debt on contract", "c0 solid", "box"), ("debt on chips without one", "c3 solid", "box"), ("chips let", "s2 dash", "line")]
+    items = [
+        ("debt on contract", "c0 solid", "box"),
+        ("debt on chips without one", "c3 solid", "box"),
+        ("chips let", "s2 dash", "line"),
+    ]
     chart = framed(width, 235, legend=[i[0] for i in items])
     chart.plot = (chart.plot[0], chart.plot[1], chart.plot[2] - 30, chart.plot[3])
     x, y = chart.x_scale(0, float(months[-1])), chart.y_scale(0, 1.05 * money(float(debt.max())))
     chart.y_axis(y, f"debt owed, {money.unit}; right: share of chips let")
     at = [x(float(m)) for m in months]
     ground, lower, upper = (
-        [(a, y(money(float(v)))) for a, v in zip(at, values, strict=True)] for values in (0 * debt, off, np.maximum(debt, off))
+        [(a, y(money(float(v)))) for a, v in zip(at, values, strict=True)]
+        for values in (0 * debt, off, np.maximum(debt, off))
     )
     chart.band(ground, lower, "c3 solid")
     chart.band(lower, upper, "c0 solid")
@@ -93,11 +100,20 @@ def limits(figures: Figures) -> Panel:
         values = _values(figures, market, item.parameter)
         if values:
             low, high = item.setting(item.low), item.setting(item.high)
-            rows.append((item.parameter, values, f"{low} to {high}", item.source.partition(":")[0].replace("docs/limits.md", "the documentation of limits")))
+            rows.append(
+                (
+                    item.parameter,
+                    values,
+                    f"{low} to {high}",
+                    item.source.partition(":")[0].replace("docs/limits.md", "the documentation of limits"),
+                )
+            )
     title = f"{len(rows)} parameters of this book are judgement: no public record of a default on a GPU loan exists"
     if not rows:
         title = "What the model leaves out"
-    table = Table("Judgement in this book", ("parameter", "in this book", "what others might choose", "range from"), rows, 4)
+    table = Table(
+        "Judgement in this book", ("parameter", "in this book", "what others might choose", "range from"), rows, 4
+    )
     return Panel("limits", "Limits and assumptions", title, tables=(table,) if rows else (), lines=_LIMITS)
 
 
@@ -130,5 +146,3 @@ def manifest(figures: Figures) -> Panel:
     table = Table("What ran, and on what", ("what", "value"), list(figures.facts), 2)
     return Panel("manifest", "Manifest", title, tables=(table,),
                  note="Same book, market, seed and number of paths: the same digest, on any machine.")  # fmt: skip
-
-

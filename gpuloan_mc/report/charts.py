@@ -221,7 +221,9 @@ class Row:
     css: str = "c0"
 
 
-def rows_chart(width: int, rows: Sequence[Row], axis: str, *, dots: bool = False, shown: Callable[[float], str] = plain) -> Chart:
+def rows_chart(
+    width: int, rows: Sequence[Row], axis: str, *, dots: bool = False, shown: Callable[[float], str] = plain
+) -> Chart:
     """Names above bars (or dots) from 0, each with its interval: names of any length fit a phone."""
     finite = [v for r in rows for v in (r.value, r.low, r.high) if math.isfinite(v)]
     low, high = min([0.0, *finite]), max([0.0, *finite])

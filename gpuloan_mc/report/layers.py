@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .charts import Row, percent, rows_chart
 from .figures import Figures
-from .panel import Drawing, Money, Panel, Table, share
+from .panel import Drawing, Money, Panel, Table, rows_of, share
 
 LAYERS = ("0:0.02", "0.02:0.05", "0.05:0.1", "0.1:0.2", "0.2:1")
 
@@ -14,9 +14,11 @@ def tranches(figures: Figures) -> Panel:
     frame = figures.run.tranches(LAYERS).table
     rows, cells = [], []
     money = Money.of(float(frame["expected_shortfall_usd"].max()) or 1)
-    for layer in frame.itertuples():
+    for layer in rows_of(frame):
         name = f"{100 * float(layer.attachment_share):.3g}% to {100 * float(layer.detachment_share):.3g}%"
-        hit, low, high = (float(x) for x in (layer.probability_of_loss, layer.probability_of_loss_low, layer.probability_of_loss_high))
+        hit, low, high = (
+            float(x) for x in (layer.probability_of_loss, layer.probability_of_loss_low, layer.probability_of_loss_high)
+        )
         gone = float(layer.probability_of_wipe_out)
         rows.append(Row(name, hit, low, high, share(hit, (high - low) / 4)))
         cells.append(
@@ -27,7 +29,11 @@ def tranches(figures: Figures) -> Panel:
         )  # fmt: skip
     at = frame[(frame["attachment_share"] - 0.1).abs() < 1e-6].iloc[0]
     hits = int(at["paths_with_loss"])
-    likely = f"in {share(float(at['probability_of_loss']), 0.0005)} of futures" if hits else f"in none of {figures.run.n_paths:,} futures"
+    likely = (
+        f"in {share(float(at['probability_of_loss']), 0.0005)} of futures"
+        if hits
+        else f"in none of {figures.run.n_paths:,} futures"
+    )
     title = f"A layer that begins at 10% of the book is reached {likely}"
     text = "Probability that each layer loses anything, with its 95 % interval."
     head = ("layer", f"EL, {money.unit}", "EL of layer", "P(loss)", "95 %", "P(all lost)", f"ES 99%, {money.unit}")

@@ -61,12 +61,17 @@ def _headline_table(figures: Figures) -> Table:
         value, ci = found.value_at_risk[level] / CENTS, found.value_at_risk_ci[level]
         ends = [None if x is None else x / CENTS for x in ci]
         width = math.nan if None in ends else (ends[1] - ends[0]) / 3.92  # type: ignore[operator]
-        around = bounds(*ends, lambda x, w=width: money.figure(x, w))  # type: ignore[misc]
+        around = bounds(ends[0], ends[1], lambda x, w=width: money.figure(x, w))  # type: ignore[misc]
         rows.append((f"VaR {level_name(level)}", money.figure(value, width), around, share(value / lent, width / lent)))
     for level in _LEVELS:
         value, error = found.expected_shortfall[level] / CENTS, found.expected_shortfall_se[level] / CENTS
         rows.append(
-            (f"ES {level_name(level)}", money.figure(value, error), f"± {money.error(error)}", share(value / lent, error / lent))
+            (
+                f"ES {level_name(level)}",
+                money.figure(value, error),
+                f"± {money.error(error)}",
+                share(value / lent, error / lent),
+            )
         )
     rate, rate_se = count.mean / run.n_loans, count.standard_error / run.n_loans
     rows += [
@@ -161,7 +166,7 @@ def exceedance(figures: Figures) -> Panel:
     if n >= 100_000:
         title += f", one in 1,000 {dollars(found.value_at_risk[0.999] / CENTS)}"
     text = "Probability of losing more than an amount, on a logarithmic scale, with its 95 % band. The curve falls to the right."
-    points, _ = _exceeded(losses, 24), None
+    points = _exceeded(losses, 24)
     money = Money.of(losses[-1])
     rows = [
         (number(money(x), None), share(p, (hi - lo) / 4), f"{share(lo)} to {share(hi)}", f"{1 / p:,.3g}" if p else "…")
@@ -188,7 +193,7 @@ def _exceeded(losses: F64, n_points: int) -> list[tuple[float, float, float, flo
 
 def exceedance_chart(figures: Figures, width: int = WIDE) -> Chart:
     """The curve, its band, and the levels that a committee asks for."""
-    losses, found, n = figures.losses, figures.run.figures, len(figures.losses)
+    losses, n = figures.losses, len(figures.losses)
     money, points = Money.of(losses[-1]), _exceeded(losses, _POINTS)
     chart = framed(width, 270)
     x = chart.x_scale(0, money(losses[-1]) or 1)

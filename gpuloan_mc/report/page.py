@@ -99,7 +99,7 @@ def _file(name: str) -> str:
 def _cell(text: str) -> Markup:
     """A cell: harmless and short, what was cut in its title."""
     shown = printable(text)
-    if len(shown) <= MAX_CELL or " " not in shown and len(shown) == 64:  # a digest is shown whole
+    if len(shown) <= MAX_CELL or (" " not in shown and len(shown) == 64):  # a digest is shown whole
         return Markup("{}").format(shown)
     full = shown if len(shown) <= MAX_TITLE else f"{shown[:MAX_TITLE]}…"
     return Markup('<span title="{}">{}…</span>').format(full, shown[: MAX_CELL - 1])

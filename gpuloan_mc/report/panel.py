@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from ..convergence import digits
 from .charts import NARROW, WIDE, Chart
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_ROWS = 20  # of a table of items; what lies beyond is said
 
@@ -81,7 +85,13 @@ class Money:
 
     def error(self, error: float | None) -> str:
         """The error alone."""
-        return "…" if error is None or error != error else "0" if error == 0 else number(error / self.dollars, error / self.dollars)
+        return (
+            "…"
+            if error is None or error != error
+            else "0"
+            if error == 0
+            else number(error / self.dollars, error / self.dollars)
+        )
 
 
 def number(value: float, error: float | None) -> str:
@@ -92,6 +102,11 @@ def number(value: float, error: float | None) -> str:
         places = 3 - math.floor(math.log10(abs(value))) if value else 0
         return f"{value:,.{min(max(places, 0), 6)}f}"
     return digits(value, error)
+
+
+def rows_of(frame: pd.DataFrame) -> Any:
+    """The rows as named tuples."""
+    return frame.itertuples()
 
 
 def dollars(amount: float, error: float | None = None) -> str:

@@ -24,7 +24,8 @@ def prices(figures: Figures) -> Panel:
         f"{clean(main, 30)} contracts start at ${start:.2f} an hour; after {figures.run.horizon_months} months half of "
         f"futures are below ${middle:.2f}, nine in ten between ${low:.2f} and ${high:.2f}"
     )
-    drawings, rows = [], []
+    drawings: list[Drawing] = []
+    rows: list[tuple[str, ...]] = []
     for g, gpu in enumerate(figures.generations):
         text = (
             f"Price of an hour of {clean(gpu)}: contracts, the middle of the futures with bands that hold 50 and 90 % of "
@@ -120,7 +121,15 @@ def typical_tail(figures: Figures) -> Panel:
         for m in range(_EVERY, run.horizon_months + 1, _EVERY)
     ]  # fmt: skip
     head = ("month", "contract, $ an hour", "middle of all", "spot", "regime")
-    return Panel("tail", "A typical bad future", title, (drawing,), (Table(f"{clean(gpu)} on the path", head, rows),), story, note)
+    return Panel(
+        "tail",
+        "A typical bad future",
+        title,
+        (drawing,),
+        (Table(f"{clean(gpu)} on the path", head, rows),),
+        story,
+        note,
+    )
 
 
 def _tail_chart(figures: Figures, replay: Replay, gpu: str, width: int) -> Chart:

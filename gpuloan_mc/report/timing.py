@@ -6,7 +6,7 @@ import numpy as np
 
 from ..plan import CAUSES
 from ..reference.arithmetic import F64
-from .charts import WIDE, Chart, Scale, framed
+from .charts import Chart, Scale, framed
 from .figures import CENTS, Figures
 from .panel import Drawing, Money, Panel, Table, number, share
 

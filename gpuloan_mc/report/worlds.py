@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from .charts import Chart, Row, clean, rows_chart
@@ -28,9 +30,14 @@ def scenarios(figures: Figures) -> Panel:
         else f"No scenario of {len(others)} raises ES 99% beyond the error of the difference"
     )
     money = Money.of(float(others["difference"].abs().max()) or 1)
-    rows = [_row(str(i), float(r["difference"]), float(r["difference_se"]), money) for i, r in others.head(_SHOWN).iterrows()]
+    rows = [
+        _row(str(i), float(r["difference"]), float(r["difference_se"]), money)
+        for i, r in others.head(_SHOWN).iterrows()
+    ]
     text = "Differences of ES 99% from the base with 95 % intervals; the same random numbers in both."
-    draw = Drawing.of("scenarios", title, text, lambda w: rows_chart(w, rows, f"ES 99% less the base's, {money.unit}", dots=True))
+    draw = Drawing.of(
+        "scenarios", title, text, lambda w: rows_chart(w, rows, f"ES 99% less the base's, {money.unit}", dots=True)
+    )
     note = f"{found.n_paths:,} futures each, seed {found.seed}; base ES 99% {dollars(float(tried.iloc[0]['value']))}."
     return Panel("scenarios", name, title, (draw,), (_scenario_table(figures),), note=note)
 
@@ -39,7 +46,9 @@ def _row(name: str, value: float, error: float, money: Money) -> Row:
     sign = "+" if value > 0 else ""
     css = "c3" if value > 0 else "c0"
     half = 1.96 * error
-    return Row(name, money(value), money(value - half), money(value + half), f"{sign}{money.with_error(value, error)}", css)
+    return Row(
+        name, money(value), money(value - half), money(value + half), f"{sign}{money.with_error(value, error)}", css
+    )
 
 
 def _scenario_table(figures: Figures) -> Table:
@@ -51,9 +60,9 @@ def _scenario_table(figures: Figures) -> Table:
     for name in el.index[: _SHOWN + 8]:
         cells: list[str] = []
         for frame in (el, var, es):
-            row = frame.loc[name]
+            row: Any = frame.loc[name]
             cells.append(money.with_error(float(row["value"]), float(row["standard_error"])))
-        d = es.loc[name]
+        d: Any = es.loc[name]
         cells.append(money.with_error(float(d["difference"]), float(d["difference_se"])))
         rows.append((str(name), *cells))
     return Table(f"Figures by scenario, {money.unit}", ("scenario", "EL", "VaR 99%", "ES 99%", "ES less base"), rows)
@@ -76,19 +85,21 @@ def tornado(figures: Figures) -> Panel:
     for parameter in order:
         row: list[str] = [str(parameter)]
         for end in ("low", "high"):
-            found = ends[end].loc[parameter]
+            found: Any = ends[end].loc[parameter]
             row += [str(found["setting"]), money.with_error(float(found["difference"]), float(found["difference_se"]))]
         cells.append(tuple(row))
     head = ("parameter", "low", "ES less base", "high", "ES less base")
     draw = Drawing.of("tornado", title, text, lambda w: _tornado_chart(w, order[:_SHOWN], ends, money))
     return Panel("tornado", name, title, (draw,), (Table(f"Differences of ES 99%, {money.unit}", head, cells),),
-                 note="Upper bar: the low end of the range; lower bar: the high end. One parameter at a time, the same random numbers.")  # fmt: skip
+                 note="Upper bars: the low end of the range, lower bars: the high end; the same random numbers.")  # fmt: skip
 
 
 def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], money: Money) -> Chart:
     step, both = 36, ("low", "high")
     values = {
-        (p, end): tuple(float(ends[end].loc[p][c]) for c in ("difference", "difference_se")) for p in order for end in both
+        (p, end): tuple(float(ends[end].loc[p][c]) for c in ("difference", "difference_se"))
+        for p in order
+        for end in both
     }
     reach = [money(v + s * 1.96 * (e if e == e else 0)) for v, e in values.values() for s in (-1, 1)]
     height = step * len(order) + 48
