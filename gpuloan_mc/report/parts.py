@@ -18,7 +18,8 @@ _KINDS = ("tenant", "borrower", "generation", "loan")
 _NAMED = ("tenant", "borrower", "loan")  # of which few may make half of the tail
 _FEW = 5
 _SHOWN = 8
-_MOST = 3e9  # loan-months that are run again for this page: seconds
+_LOAN_MONTHS = 1e9  # of the tail, run again for each kind: seconds
+_MOST = 10_000  # items of a kind; beyond, exact sums take longer than a page may
 
 
 def contributions(figures: Figures) -> Panel:
@@ -28,21 +29,21 @@ def contributions(figures: Figures) -> Panel:
     if not figures.losses[-1]:
         return Panel("parts", name, "Nobody: no future loses anything")
     again = int((figures.run.losses >= figures.run.figures.value_at_risk[LEVEL]).sum())
-    if len(_KINDS) * again * figures.run.n_loans * figures.run.horizon_months > _MOST:
-        return Panel(
-            "parts",
-            name,
-            f"{again:,} futures of {figures.run.n_loans:,} loans are many to run again here",
-            missing=command,
-        )
-    frames = {by: figures.run.contributions(LEVEL, by).table for by in _KINDS}
+    few = again * figures.run.n_loans * figures.run.horizon_months <= _LOAN_MONTHS
+    kinds = [by for by in _KINDS if few and _items(figures, by) <= _MOST]
+    frames = {by: figures.run.contributions(LEVEL, by).table for by in kinds}
     frames = {by: frame[frame["expected_shortfall_usd"] > 0] for by, frame in frames.items()}
+    if not kinds:
+        return Panel(
+            "parts", name, f"{figures.run.n_loans:,} loans are too many to be taken apart here", missing=command
+        )
     money = Money.of(figures.run.figures.expected_shortfall[LEVEL] / CENTS)
-    shown = [by for by in _KINDS if len(frames[by]) > 1 or by == "loan"]
+    shown = [by for by in kinds if len(frames[by]) > 1 or by == "loan"]
     return Panel(
         "parts", name, _title(frames), tuple(_drawing(frames[by], by, money) for by in shown),
         tuple(_table(frames[by], by, money) for by in shown),
         note="Mean losses over the worst hundredth of futures; they add up to ES 99% exactly.",
+        missing=command if len(kinds) < len(_KINDS) else "",
     )  # fmt: skip
 
 
@@ -65,13 +66,22 @@ def _row(item: Any, money: Money) -> Row:
     )
 
 
+def _items(figures: Figures, by: str) -> int:
+    """How many items of a kind the book has."""
+    names = figures.run.names
+    return len(
+        set({"tenant": names.tenants, "borrower": names.borrowers, "loan": names.loans}.get(by, names.generations))
+    )
+
+
 def _title(frames: dict[str, pd.DataFrame]) -> str:
     """How few tenants, borrowers or loans make half of the tail."""
-    for by in _NAMED:
+    known = [by for by in _NAMED if by in frames] or list(frames)
+    for by in known:
         shares, items = frames[by]["share"].to_numpy(), [str(i) for i in frames[by]["item"]]
         few = int(np.searchsorted(shares.cumsum(), 0.5)) + 1
         parties = not {SPOT, NO_CHIPS} & set(items[:few])
-        if by == "loan" or (parties and few <= _FEW):
+        if by == known[-1] or (parties and few <= _FEW):
             break
     top = share(float(shares[:few].sum()), 0.005)
     return (
