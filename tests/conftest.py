@@ -176,12 +176,12 @@ def make_hostile_book(names: list[str]) -> tuple[Market, Portfolio]:
     chip = {"name": names[0][:100], "cost_when_new_usd": 45_000.0, "volatility": 0.3, "depth_chips": 20_000.0}
     part = make_gpu(chip, contracts={"renewal": [0.0, 0.0]})
     world = make_market(
-        hazard_classes=[{"name": "pool", "hazard": 0.6}],
+        hazard_classes=[{"name": "pool", "hazard": 12.0}],
         regimes={"names": [names[1][:100], "b"], "means": [0, -0.3], "transitions": [[0, 2], [2, 0]], "initial": names[1][:100]},
         gpu=part,
     )
     loans = [
-        {"loan_id": n, "borrower_id": n, "balance_usd": 1e6, "rate": 0.1, "term_months": 12, "desk": n} for n in names
+        {"loan_id": n, "borrower_id": n, "balance_usd": 9e6, "rate": 0.1, "term_months": 12, "desk": n} for n in names
     ]
     deployments = [
         {"deployment_id": n, "loan_id": n, "gpu": names[0][:100], "units": 40, "tenant_id": n, "price_usd_per_hour": 2.0,

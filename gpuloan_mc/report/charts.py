@@ -155,8 +155,8 @@ class Chart:
             if grid:
                 self.line([(x, top), (x, bottom)], "grid")
             text = shown(value)
-            edge = x + _LETTER / 2 * len(text) > self.width
-            self.text(self.width - 1 if edge else x, bottom + 16, text, "tick", "end" if edge else "middle")
+            half = _LETTER / 2 * len(text) + 1  # a tick at the edge moves inwards
+            self.text(min(max(x, half), self.width - half), bottom + 16, text, "tick", "middle")
         self.text((left + right) / 2, bottom + 34, title, "label", "middle")
 
     def y_axis(self, scale: Scale, title: str, shown: Callable[[float], str] = plain) -> None:
