@@ -155,7 +155,7 @@ class Chart:
             if grid:
                 self.line([(x, top), (x, bottom)], "grid")
             text = shown(value)
-            half = _LETTER / 2 * len(text) + 1  # a tick at the edge moves inwards
+            half = _LETTER / 2 * len(text) + 4  # a tick at the edge moves inwards
             self.text(min(max(x, half), self.width - half), bottom + 16, text, "tick", "middle")
         self.text((left + right) / 2, bottom + 34, title, "label", "middle")
 
