@@ -42,7 +42,8 @@ OVERFLOW = """
 const width = document.documentElement.clientWidth, out = [];
 for (const e of document.querySelectorAll('body *')) {
   const box = e.getBoundingClientRect();
-  if (box.width && !e.closest('.scroll') && (box.right > width + 1 || box.left < -1)) out.push(e.tagName + ' ' + e.textContent.slice(0, 40) + ' ' + box.left + ' ' + box.right);
+  if (box.width && !e.closest('.scroll') && (box.right > width + 1 || box.left < -1))
+    out.push(`${e.tagName} ${e.textContent.slice(0, 40)} ${box.left} ${box.right}`);
 }
 return [document.documentElement.scrollWidth - width, out.slice(0, 5)];
 """

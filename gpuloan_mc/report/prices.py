@@ -41,9 +41,9 @@ def prices(figures: Figures) -> Panel:
     note = f"From {paths:,} futures. Bands hold 90 % and 50 % of them."
     if figures.run.portfolio.prices.empty:
         note += " A prices.csv in the book (month, gpu, price_usd_per_hour) puts the history before month 0."
-    head = ("chip", "month", "5 %", "25 %", "middle", "75 %", "95 %", "spot, middle")
+    columns = ("chip", "month", "5 %", "25 %", "middle", "75 %", "95 %", "spot, middle")
     return Panel(
-        "prices", "Prices", title, tuple(drawings), (Table("Contract prices, $ an hour", head, rows, 1),), note=note
+        "prices", "Prices", title, tuple(drawings), (Table("Contract prices, $ an hour", columns, rows, 1),), note=note
     )
 
 

@@ -94,7 +94,7 @@ def tornado(figures: Figures) -> Panel:
                  note="Upper bars: the low end of the range, lower bars: the high end; the same random numbers.")  # fmt: skip
 
 
-def _tornado_chart(width: int, order: list[str], ends: dict[str, pd.DataFrame], money: Money) -> Chart:
+def _tornado_chart(width: int, order: list[str], ends: dict[str, Any], money: Money) -> Chart:
     step, both = 36, ("low", "high")
     values = {
         (p, end): tuple(float(ends[end].loc[p][c]) for c in ("difference", "difference_se"))
