@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from . import __version__, cli_exports, cli_pool, cli_questions, cli_runs, cli_stress
+from . import __version__, cli_exports, cli_pool, cli_questions, cli_report, cli_runs, cli_stress
 from .cli_options import PATHS, SEED, WORKERS
 from .cli_options import read_book as _read_book
 from .cli_runs import asked_target, end_by_target, progress_option, shown_progress, terminable
@@ -102,7 +102,7 @@ def cli() -> None:
     """
 
 
-for _topic in (cli_questions, cli_stress, cli_pool, cli_exports, cli_runs):
+for _topic in (cli_questions, cli_stress, cli_pool, cli_exports, cli_report, cli_runs):
     for _command in _topic.COMMANDS:
         cli.add_command(_command)
 

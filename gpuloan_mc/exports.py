@@ -79,11 +79,11 @@ def _tables(
     if len(tranches):
         found["tranches"] = run.tranches(tranches, level=level).table
     if stress is not None:
-        found["stress"] = _stress_of(run, stress).table
+        found["stress"] = stress_of(run, stress).table
     return found
 
 
-def _stress_of(run: Questions, stress: Stress | str | Path) -> Stress:
+def stress_of(run: Questions, stress: Stress | str | Path) -> Stress:
     """The stress, if its base is the run's book.
 
     Raises:

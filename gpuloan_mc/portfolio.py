@@ -26,12 +26,13 @@ IDS = {  # by tape: what names a row
     "deployments": ["deployment_id"],
     "obligors": ["obligor_id"],
     "schedules": ["loan_id", "month"],
+    "prices": ["gpu", "month"],
 }
 
 
 @dataclass(frozen=True)
 class Portfolio:
-    """Four frames with every column of `inputs.columns`, typed, defaults filled in, rows by id.
+    """Five frames with every column of `inputs.columns`, typed, defaults filled in, rows by id.
 
     Blank means "" in text, NaN in numbers without a default, 0 in months. Dollars; months from the start date.
     """
@@ -40,6 +41,7 @@ class Portfolio:
     deployments: pd.DataFrame
     obligors: pd.DataFrame
     schedules: pd.DataFrame
+    prices: pd.DataFrame
     market: Market = field(repr=False)
     segment_columns: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
@@ -83,6 +85,7 @@ class Portfolio:
         obligors: Any,
         deployments: Any = None,
         schedules: Any = None,
+        prices: Any = None,
         on_bad_row: OnBadRow = "refuse",
     ) -> Portfolio:
         """A portfolio of tables with the tapes' columns; the same rules and messages as for files.
@@ -94,7 +97,7 @@ class Portfolio:
             InputRejected: with every problem at once.
         """
         tables = {"loans": loans, "deployments": deployments, "obligors": obligors, "schedules": schedules}
-        return cls._judged(frame_tapes(tables), market, on_bad_row)
+        return cls._judged(frame_tapes(tables | {"prices": prices}), market, on_bad_row)
 
     @classmethod
     def _judged(cls, tapes: dict[str, Tape], market: Market, on_bad_row: OnBadRow) -> Portfolio:
@@ -111,7 +114,7 @@ class Portfolio:
         )
 
     def replace(self, **frames: Any) -> Portfolio:
-        """A copy with some of loans, deployments, obligors, schedules (or market) changed, checked again.
+        """A copy with some of loans, deployments, obligors, schedules, prices (or market) changed, checked again.
 
         Raises:
             InputRejected: the change breaks a rule.

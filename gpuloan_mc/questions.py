@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .names import Names
     from .portfolio import Portfolio
     from .replay import Replay
+    from .report.notebook import Plots
     from .tranche_cash import TrancheCash
     from .tranches import Allocation, Tranches
 
@@ -214,6 +215,33 @@ class Questions(ABC):
         from .exports import export
 
         return export(self, folder, level, tranches, stress, kind, open_results)
+
+    def report(self, path: str | Path, *, stress: str | Path | Sequence[str | Path] = ()) -> Path:
+        """Write the run as one page for people: HTML without scripts or links (docs/report.md).
+
+        Args:
+            path: of the file; one that is there is replaced.
+            stress: folders of a stress and of sensitivities of the same book.
+
+        Raises:
+            UsageError: the stress is of another book, the run has fewer than two paths, or the file can't be written.
+        """
+        from .report.page import report
+
+        return report(self, path, stress)
+
+    @property
+    def plot(self) -> Plots:
+        """Charts of the run: `plot.loss()`, `.exceedance()`, `.prices()`. Notebooks show them; `.svg` is their text."""
+        from .report.notebook import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        """The headline and the exceedance curve, for notebooks."""
+        from .report.notebook import summary
+
+        return summary(self)
 
     def checked_events(self, paths: I64) -> Iterator[tuple[I64, Events]]:
         """Every default of some paths, a chunk at a time: (the chunk's paths, its defaults).

@@ -745,9 +745,9 @@ def schema_page() -> str:
 
 _INPUTS = """## inputs/
 
-The book as it was read: `loans.parquet`, `deployments.parquet`, `obligors.parquet`, `schedules.parquet` with the columns
-of [columns.md](columns.md), defaults filled in, rows by id, and `market.toml`. It is a book: `gpuloan-mc run DIR/inputs`
-gives the same digests.
+The book as it was read: `loans.parquet`, `deployments.parquet`, `obligors.parquet`, `schedules.parquet`,
+`prices.parquet` with the columns of [columns.md](columns.md), defaults filled in, rows by id, and `market.toml`. It is a
+book: `gpuloan-mc run DIR/inputs` gives the same digests.
 """
 
 

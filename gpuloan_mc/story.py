@@ -121,19 +121,26 @@ class _Path:
         when = np.full(self.plan.n_loans, NEVER)
         when[self.replay.defaults.loan[self.rows]] = self.months
         deployments = self.plan.deployments
+        mine: dict[str, list[int]] = {}
+        for place, borrower in enumerate(self.names.borrowers):
+            mine.setdefault(borrower, []).append(place)
+        by_tenant = np.argsort(deployments.tenant, kind="stable")  # books of many parties: no search for each of them
+        first = np.searchsorted(deployments.tenant[by_tenant], np.arange(len(self.default_months) + 1))
         found = []
         for column in np.nonzero(self.default_months < NEVER)[0]:
             name, month = _name(self.names.obligors[column]), int(self.default_months[column])
-            let = (deployments.tenant == column) & (deployments.contract_end >= month)
+            let = by_tenant[first[column] : first[column + 1]]
+            let = let[deployments.contract_end[let] >= month]
             loans = np.unique(self.plan.loans.index[deployments.loan[let]])
-            if let.any():
+            if len(let):
                 hit = float(by_loan[loans][when[loans] >= month].sum())
                 chips = int(deployments.units[let].sum())
                 text = f"tenant {name} defaults on contracts signed for {chips:,} chips"
                 found.append(Event(month, hit + self.scale + chips, text))
-            mine = np.array([b == self.names.obligors[column] for b in self.names.borrowers])
-            hit = float(by_loan[mine & (when == month)].sum())
-            if mine.any() and not let.any():
+                continue
+            borrowed = np.array(mine.get(self.names.obligors[column], []), dtype=np.int64)
+            hit = float(by_loan[borrowed][when[borrowed] == month].sum())
+            if len(borrowed):
                 found.append(Event(month, 0.5 * hit, f"borrower {name} defaults"))
         return found
 

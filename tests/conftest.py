@@ -155,6 +155,53 @@ def make_busy_book(overhang: float = 0.8, **recovery: Any) -> tuple[Market, Port
     return world, make_book(world, loans + plain, obligors, deployments)
 
 
+HOSTILE_NAMES = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg onload=alert(1)>", '"><script>alert(1)</script>',
+    "'><b>x</b>", "</title><script>alert(1)</script>", "</style><script>alert(1)</script>", "</svg><script>1</script>",
+    "</desc><script>1</script>", "<!--", "-->", "]]>", "<![CDATA[x]]>", "&lt;script&gt;", "&#60;script&#62;", "&amp;", "&nbsp",
+    "<a href='javascript:alert(1)'>x</a>", "javascript:alert(1)", "<iframe src=//e.example>", "<object data=x>", "<embed src=x>",
+    "<link rel=stylesheet href=//e.example>", "<meta http-equiv=refresh content=0>", "<base href=//e.example>",
+    "<form action=//e.example>", "<input autofocus onfocus=alert(1)>", "<details open ontoggle=alert(1)>", "<video src=x>",
+    "<math><mtext></mtext></math>", "<style>*{display:none}</style>", "<p style=position:fixed>", "x\" onclick=\"alert(1)",
+    "x' onclick='alert(1)", "x` onclick=`alert(1)", "{{ 7*7 }}", "{% raw %}", "{# x #}", "${7*7}", "#{7*7}", "<%= 7*7 %>",
+    "{{ self.__init__.__globals__ }}", "{0.__class__}", "{t}", "%s%n", "%(x)s", "=HYPERLINK(1)", "=1+1", "+1+1",
+    "-1+1", "@SUM(1)", "=cmd|' /C calc'!A0", "\\x1b[31m", "../../etc/passwd", "C:\\con", "a" * 200, "<" * 200, "W" * 200,
+    "\U0001f4b8" * 60, "e\u0301" * 50, "\u05d0\u05d1\u05d2", "\u0627\u0644", "\ufdfd" * 20, "url(//e.example)", "expression(1)",
+    "x;background:url(//e.example)", "<foreignObject><script>1</script></foreignObject>", "<use href=//e.example#x>",
+    "<animate onbegin=alert(1)>", "<textarea>", "<plaintext>", "<noscript>",
+]  # fmt: skip
+
+
+def make_hostile_book(names: list[str]) -> tuple[Market, Portfolio]:
+    """A book in which every name is one of `names`: loans, tenants, borrowers, the generation, a regime."""
+    chip = {"name": names[0][:100], "cost_when_new_usd": 45_000.0, "volatility": 0.3, "depth_chips": 20_000.0}
+    part = make_gpu(chip, contracts={"renewal": [0.0, 0.0]})
+    world = make_market(
+        hazard_classes=[{"name": "pool", "hazard": 12.0}],
+        regimes={"names": [names[1][:100], "b"], "means": [0, -0.3], "transitions": [[0, 2], [2, 0]], "initial": names[1][:100]},
+        gpu=part,
+    )
+    loans = [
+        {"loan_id": n, "borrower_id": n, "balance_usd": 9e6, "rate": 0.1, "term_months": 12, "desk": n} for n in names
+    ]
+    deployments = [
+        {"deployment_id": n, "loan_id": n, "gpu": names[0][:100], "units": 40, "tenant_id": n, "price_usd_per_hour": 2.0,
+         "contract_months": 6}
+        for n in names
+    ]  # fmt: skip
+    return world, make_book(world, loans, [{"obligor_id": n, "hazard_class": "pool", "name": n} for n in names], deployments)
+
+
+@pytest.fixture
+def hostile_names() -> Any:
+    return HOSTILE_NAMES
+
+
+@pytest.fixture
+def hostile_book() -> Any:
+    return make_hostile_book
+
+
 @pytest.fixture(scope="session")
 def busy_book() -> Any:
     return make_busy_book

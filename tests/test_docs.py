@@ -18,6 +18,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 SCENARIOS = ROOT / "docs" / "scenarios.md"
 WATERFALL = ROOT / "docs" / "waterfall.md"
 DECISIONS = ROOT / "docs" / "decisions-with-gpuloan.md"
+REPORT = ROOT / "docs" / "report.md"
 DOWNSTREAM = ROOT / "docs" / "downstream.md"
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
@@ -78,8 +79,8 @@ def agrees(shown, page):
 
 @pytest.mark.parametrize(
     "page, least, untold",
-    [(TUTORIAL, 6, 0), (SCENARIOS, 10, 0), (DECISIONS, 6, 0), (WATERFALL, 2, 0), (DOWNSTREAM, 3, 0)],
-    ids=["tutorial", "scenarios", "decisions", "waterfall", "downstream"],
+    [(TUTORIAL, 6, 0), (SCENARIOS, 10, 0), (DECISIONS, 6, 0), (WATERFALL, 2, 0), (DOWNSTREAM, 3, 0), (REPORT, 0, 0)],
+    ids=["tutorial", "scenarios", "decisions", "waterfall", "downstream", "report"],
 )
 def test_a_page_gives_what_it_says(tmp_path, page, least, untold):
     found, shown, compared = blocks(page), "", 0

@@ -1,4 +1,4 @@
-"""The columns of the four tapes: one table that reading, checking and the documentation share."""
+"""The columns of the tapes: one table that reading, checking and the documentation share."""
 
 from __future__ import annotations
 
@@ -123,9 +123,16 @@ SCHEDULES = (
     _need("principal_usd", "money", 0, MAX_BALANCE_USD, "scheduled principal"),
 )
 
+PRICES = (
+    _need("month", "months", -600, 600, "month of the observation, from the start date; before it: below 0"),
+    _need("gpu", "text", None, None, "a generation of market.toml"),
+    _need("price_usd_per_hour", "number", 0, 1000, "contract price of a chip's hour that was observed", True),
+)
+
 TAPES: dict[str, tuple[Column, ...]] = {
     "loans": LOANS,
     "deployments": DEPLOYMENTS,
     "obligors": OBLIGORS,
     "schedules": SCHEDULES,
+    "prices": PRICES,  # observed; shown beside what is simulated, and no part of it
 }

@@ -46,12 +46,20 @@ def check_links(view: View) -> None:
             "schedules", rows.duplicated(["loan_id", "month"]), "duplicate-month",
             lambda i: f"month {rows['month'][i]} of loan {shown(rows['loan_id'][i])} stands there before", column="month",
         )  # fmt: skip
+    if "prices" in view.tapes:
+        seen = view.frames["prices"]
+        view.report(
+            "prices", seen.duplicated(["gpu", "month"]), "duplicate-price",
+            lambda i: f"month {seen['month'][i]} of {shown(seen['gpu'][i])} stands there before", column="month",
+        )  # fmt: skip
     for child, column, parent, rule in PARENTS:
         if child in view.tapes:
             _check_known(view, child, column, view.frames[parent][IDS[parent]], _NAMED[parent], rule)
     gpus = [g.name for g in view.market.gpu.generations] if view.market.gpu is not None else []
     if "deployments" in view.tapes and gpus:
         _check_known(view, "deployments", "gpu", gpus, "market.toml's gpu.generations", "unknown-gpu")
+    if "prices" in view.tapes:
+        _check_known(view, "prices", "gpu", gpus, "market.toml's gpu.generations", "unknown-gpu")
     classes = [c.name for c in view.market.hazard_classes]
     _check_known(view, "obligors", "hazard_class", classes, "market.toml's hazard_classes", "unknown-class")
 

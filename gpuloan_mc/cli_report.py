@@ -1,0 +1,27 @@
+"""The command that makes a page of a run. Only click is imported before it runs."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path())
+@click.option(
+    "--stress",
+    "folders",
+    multiple=True,
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder of `stress --out` or `sensitivities --out` of the same book; may be repeated.",
+)
+@click.option("-o", "--out", default="report.html", type=click.Path(), metavar="FILE", show_default=True)
+def report(run: str, folders: tuple[str, ...], out: str) -> None:
+    """Make a page of RUN, a run's folder, for people: one HTML file without scripts or links."""
+    from .saved_run import SavedRun
+
+    path = SavedRun.read(run).report(out, stress=folders)
+    click.echo(f"wrote {path}: {path.stat().st_size / 1e3:,.0f} kB")
+
+
+COMMANDS = (report,)
