@@ -124,6 +124,7 @@ def test_a_path_that_loses_something_else_is_refused(written):
 
 def test_every_answer_is_the_schemas(written, tmp_path):
     _, result = written
+    from gpuloan_mc.inputs.pool_file import PoolFile
     from gpuloan_mc.tranches import rating_stress
 
     layers = result.tranches(["0:0.05", "0.05:"])
@@ -136,6 +137,9 @@ def test_every_answer_is_the_schemas(written, tmp_path):
         "convergence": result.convergence([0.9]),
         "stability": result.stability(2, [0.9]),
     }
+    pool = PoolFile.model_validate({"tranches": [{"name": "A", "share": 0.8, "coupon": 0.07}, {"name": "R"}]})
+    cash = result.waterfall(pool)
+    tables |= {"waterfall": cash.table, "waterfall_months": cash.months}
     assert {f"{name}.parquet" for name in tables} == set(schemas.ANSWERS)
     for path in write_answers(tmp_path / "out", tables):
         table, schema = pq.read_table(path), schemas.ANSWERS[path.name]
