@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpuloan_mc
@@ -48,6 +49,24 @@ def test_the_smallest_case_runs_end_to_end(report):
     assert absent["equality"] == "absent: not in this version"
     assert 0 < case["rates"]["live_share"] < 1
     assert all(a["agreement"] == "agrees" for a in case["arrays"])
+
+
+def test_the_parts_of_a_loan_month_are_what_they_are_called(scripts):
+    """No default in the one book, and no contract's end either in the other: whatever differs in time is theirs."""
+    import bounds
+    import cases
+
+    from gpuloan_mc.engines.numpy_reference import NumpyReference
+    from gpuloan_mc.planning import build_plan
+
+    plan = build_plan(*cases.CASES["small"].book())
+    quiet = bounds.without_defaults(plan)
+    still = bounds.without_ends(quiet)
+    reference, paths = NumpyReference(), np.arange(64)
+    assert reference.run(plan, 1, 0, 64).defaults.sum() > 0
+    assert reference.run(quiet, 1, 0, 64).defaults.sum() == reference.run(still, 1, 0, 64).defaults.sum() == 0
+    assert reference.replay(quiet, 1, paths).history.released.sum() > 0
+    assert reference.replay(still, 1, paths).history.released.sum() == 0
 
 
 def test_a_report_names_no_host(report):

@@ -217,7 +217,7 @@ def test_generated_books(book):
 
 
 @pytest.mark.slow
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BOOKS.books())
 def test_many_generated_books(book):
     engines_agree(ENGINE, *book)

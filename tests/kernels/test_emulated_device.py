@@ -169,7 +169,7 @@ def test_generated_books(book):
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BOOKS.books())
 def test_many_generated_books(book):
     kernels_agree(*book)
