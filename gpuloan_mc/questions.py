@@ -273,6 +273,15 @@ def check_losses(run: Questions, paths: I64, path: I64, loss: I64) -> None:
     """
     sums = np.zeros(len(paths), dtype=np.int64)
     np.add.at(sums, path, loss)
+    check_sums(run, paths, sums)
+
+
+def check_sums(run: Questions, paths: I64, sums: I64) -> None:
+    """Whether paths that were run again lose the integers that the run has for them: (n_paths,) numbers and cents.
+
+    Raises:
+        UsageError: one does not.
+    """
     wrong = np.nonzero(sums != run.losses[paths])[0]
     if len(wrong):
         number, found, said = (int(x[wrong[0]]) for x in (paths, sums, run.losses[paths]))

@@ -13,7 +13,7 @@ from .engines.choice import event_engine
 from .plan import Plan
 from .planning import loan_terms
 from .portfolio import Portfolio
-from .questions import Questions, check_losses
+from .questions import Questions, check_sums
 from .reference.arithmetic import F64, I64
 from .reference.path import to_cents
 
@@ -94,10 +94,10 @@ class Pool:
         size = max(16, CELLS_AT_ONCE // (int(run.plan.market.n_months) + 1))
         for first in range(0, n_paths, size):
             paths = np.arange(first, min(first + size, n_paths), dtype=np.int64)
-            cash, events = engine.pool_cash(run.plan, run.seed, paths)
-            check_losses(run, paths, events.path, events.loss)
+            cash = engine.pool_cash(run.plan, run.seed, first, len(paths))
             if len(run.plan.plain.index):
-                self._add_plain(cash, events)
+                self._add_plain(cash, engine.events(run.plan, run.seed, paths))
+            check_sums(run, paths, cash.defaulted.sum(axis=1) - cash.recovery.sum(axis=1))
             yield paths, cash
 
     def _add_plain(self, cash: PoolCash, events: Events) -> None:

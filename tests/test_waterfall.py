@@ -11,7 +11,6 @@ import pytest
 
 from gpuloan_mc import simulate
 from gpuloan_mc.engines.base import PoolCash
-from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.inputs.pool_file import PoolFile, read_pool
 from gpuloan_mc.portfolio import Portfolio
@@ -285,9 +284,7 @@ def test_an_unknown_allocation_is_refused(run):
         run.tranches(["0:0.1"], allocation="shared")
 
 
-def test_the_reference_names_every_default(run):
-    cash_, events = NumpyReference().pool_cash(run.plan, run.seed, np.arange(20))
-    sums = np.zeros(20, dtype=np.int64)
-    np.add.at(sums, events.path, events.loss)
-    assert np.array_equal(sums, run.losses[:20])
-    assert np.array_equal(cash_.defaulted.sum(axis=1) - cash_.recovery.sum(axis=1), run.losses[:20])  # no plain loans
+def test_a_path_that_loses_otherwise_is_told(run):
+    other = dataclasses.replace(run, losses=run.losses + 1)
+    with pytest.raises(UsageError, match="path 0 loses"):
+        other.waterfall("neocloud-2024", 10)

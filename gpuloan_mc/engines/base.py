@@ -121,8 +121,8 @@ class EventEngine(Engine, Protocol):
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
         """Every default of the paths with these numbers."""
 
-    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
-        """What the GPU loans of the paths with these numbers pay and owe, and every default of all loans."""
+    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
+        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""

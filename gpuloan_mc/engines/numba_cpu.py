@@ -77,10 +77,19 @@ class NumbaCpu:
     def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
         """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
         from .digit_rows import added, path_table
-        from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
         columns = _path_columns(plan, n_paths, prices)
+        sums = self._in_blocks(entry, plan, seed, first_path, columns, self._memory)
+        return path_table(first_path, columns._asdict(), added(sums), prices)
+
+    def _in_blocks(
+        self, entry: Any, plan: Plan, seed: int, first_path: int, columns: Any, memories: Sequence[Any]
+    ) -> list[Any]:
+        """Paths from `first_path` on into the columns, a block after another; each worker's sums."""
+        from .numba_structs import Struct
+
+        n_paths = len(columns.loss)
         columns_struct, sums = Struct(columns), [_sums(plan) for _ in range(self.workers)]
         stop = np.zeros(1, np.int64)
         blocks = iter(_blocks(first_path, n_paths, self.workers))
@@ -94,9 +103,9 @@ class NumbaCpu:
 
         tables = [Struct(s) for s in sums]
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
-            futures = [pool.submit(work, m, s) for m, s in zip(self._memory, tables, strict=True)]
+            futures = [pool.submit(work, m, s) for m, s in zip(memories, tables, strict=True)]
             _wait_for(futures, stop)
-        return path_table(first_path, columns._asdict(), added(sums), prices)
+        return sums
 
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
         """Every default of the paths with these numbers."""
@@ -145,11 +154,16 @@ class NumbaCpu:
         rows = [block for future in futures for block in future.result()]
         return np.ascontiguousarray(np.concatenate(rows).T)
 
-    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
-        """What the GPU loans of the paths with these numbers pay and owe: from the reference, whose integers are the same."""
-        from .numpy_reference import NumpyReference
+    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
+        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
+        from .numba_pool import new_pool, thread_pool
+        from .numba_structs import Struct
 
-        return NumpyReference().pool_cash(plan, seed, paths)
+        entry = self.prepare(plan).entry
+        pool = new_pool(self._book_values, n_paths)
+        memories = [Struct(m.values._replace(pool=Struct(thread_pool(pool)))) for m in self._memory]
+        self._in_blocks(entry, plan, seed, first_path, _path_columns(plan, n_paths, False), memories)
+        return PoolCash(**{f.name: getattr(pool, f.name) for f in fields(PoolCash)})
 
 
 def warm_up() -> tuple[Compiled, Path | None]:

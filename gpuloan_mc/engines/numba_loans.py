@@ -18,6 +18,7 @@ from ..paths.loans import (
     pay,
     shortfall,
 )
+from ..paths.path import to_cents
 from ..paths.philox import LOAN, draw, event_word
 from ..paths.primitives import bits_float, fma, lowest_byte, prefetch
 from ..paths.recovery import exposure
@@ -70,9 +71,10 @@ from .numba_memory import (
     state_stride,
     tile_base,
 )
+from .numba_pool import FALLEN, GONE, STANDS
 from .numba_recovery import bury, default, rate_of
 
-u8, u64 = np.uint8, np.uint64
+i64, u8, u64 = np.int64, np.uint8, np.uint64
 
 REPAID = REPAID_BELOW
 REPAID_FLAG, BROKEN_FLAG, SHORT_FLAG = u8(1), u8(2), u8(4)
@@ -329,3 +331,35 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
     arena[place + AT_BREACHES] = ZERO
     if loan_facts[L_DRAW_MONTH] <= t:
         bury(lanes, work, q, loan)
+
+
+@compiled_loop
+def keep_openings(lanes: Any, work: Any, q: int) -> None:
+    """What each loan owes as a month opens, for `add_cash`."""
+    pool = work.pool
+    for loan in range(lanes.n_loans):
+        place = lane_place(lanes, loan, q)
+        pool.opening[q, loan] = work.arena[place + AT_BALANCE]
+        pool.standing[q, loan] = GONE if work.arena[place + AT_BREACHES] == DEAD else STANDS
+
+
+@compiled_loop
+def add_cash(book: Any, work: Any, q: int, t: int) -> None:
+    """What the loans paid in month t and owe after it: each loan's cents (docs/model.md 9)."""
+    lanes, loans, pool, row = book.lanes, book.loans, work.pool, work.row[0] + q
+    for loan in range(lanes.n_loans):
+        standing = pool.standing[q, loan]
+        if standing == GONE:
+            continue
+        commitment, opening, place = loans.commitment_cents[loan], pool.opening[q, loan], lane_place(lanes, loan, q)
+        if lanes.loan_facts[loan, L_DRAW_MONTH] == t:
+            opening = opening + loans.undrawn[loan]
+            pool.drawn[row, t] += to_cents(commitment, loans.undrawn[loan])
+        if standing == FALLEN:
+            continue
+        lives = work.arena[place + AT_BREACHES] != DEAD
+        closing = to_cents(commitment, work.arena[place + AT_BALANCE]) if lives else i64(0)
+        pool.balance[row, t] += closing
+        if loans.first_month[loan] <= t:
+            pool.interest[row, t] += to_cents(commitment, opening * rate_of(book, loan, t))
+            pool.principal[row, t] += to_cents(commitment, opening) - closing

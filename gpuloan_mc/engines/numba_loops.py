@@ -15,9 +15,9 @@ from ..paths.arithmetic import ZERO
 from ..paths.tally import add_defaults, close_paths
 from .numba_contracts import step_deployments
 from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE
-from .numba_loans import mature, open_month, put_in_service, share_tile, step_tile
+from .numba_loans import add_cash, keep_openings, mature, open_month, put_in_service, share_tile, step_tile
 from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
-from .numba_memory import NEVER, NOBODY, compiled_loop, is_recorded
+from .numba_memory import NEVER, NOBODY, compiled_loop, is_pooled, is_recorded
 from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
 from .numba_recovery import sell_due
 
@@ -49,7 +49,7 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
 def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales."""
     market, hazards, lanes = book.market, book.hazards, book.lanes
-    recorded = is_recorded(work)
+    recorded, pooled = is_recorded(work), is_pooled(work)
     if paths.prices.shape[0] > 0 or recorded:
         for q in range(low, high):
             start_prices(market, work, q)
@@ -68,6 +68,8 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
                         step_hazard(hazards, work, q, c, t, work.mean_overhang[q])
                 watch(book, work, seed, quad, q, t)
             step_deployments(book, work, seed, path, q, t)
+            if pooled:
+                keep_openings(lanes, work, q)
             open_month(book, work, seed, path, q, t)
         for tile in range(lanes.tile_lanes.shape[0]):
             share_tile(book, work, t, tile)
@@ -76,6 +78,8 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
                     step_tile(book, work, seed, u64(PATHS_AT_ONCE * quad + q), q, t, tile)
         for q in range(low, high):
             mature(book, work, seed, u64(PATHS_AT_ONCE * quad + q), q, t)
+            if pooled:
+                add_cash(book, work, q, t)
             sell_due(book, work, q, t)
             if recorded:
                 record_market(market, work, q, t)

@@ -25,6 +25,7 @@ from .numba_layout import (
     TILE,
     aligned,
 )
+from .numba_pool import new_pool
 from .numba_record import new_record
 from .numba_structs import Struct
 
@@ -89,6 +90,7 @@ class Work(NamedTuple):
     n_events: Any  # (1,)
     row: Any  # (1,) row of the first of the four paths
     record: Any  # what is kept of paths that are replayed
+    pool: Any  # what is kept of the loans' cash
 
 
 def memory(book: Any) -> Any:
@@ -149,6 +151,7 @@ def memory(book: Any) -> Any:
         n_events=np.zeros(1, i64),
         row=np.zeros(1, i64),
         record=Struct(new_record(book, 0)),
+        pool=Struct(new_pool(book, 0)),
     )
 
 
@@ -156,6 +159,12 @@ def memory(book: Any) -> Any:
 def is_recorded(work: Any) -> Any:
     """Whether the paths at hand are replayed."""
     return work.record.default_months.shape[0] > 0
+
+
+@compiled_loop
+def is_pooled(work: Any) -> Any:
+    """Whether the cash of the paths at hand is kept."""
+    return work.pool.balance.shape[0] > 0
 
 
 @compiled_loop

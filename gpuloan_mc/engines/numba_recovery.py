@@ -61,10 +61,12 @@ from .numba_memory import (
     contract_row,
     emit,
     entity,
+    is_pooled,
     is_recorded,
     lane_place,
     workout_row,
 )
+from .numba_pool import FALLEN
 from .numba_record import PROCEEDS, SALE_MONTH, STEPPED_IN
 
 f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64
@@ -109,6 +111,8 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         bit = i32(bit << 1)
         contract[STATE_OF] = state & ~LET
     bury(lanes, work, q, loan)
+    if is_pooled(work):
+        work.pool.standing[q, loan] = FALLEN
     workout = work.workout[workout_row(lanes, loan, q)]
     workout[MONTH_OF], workout[CAUSE_OF], workout[LAG_OF], workout[SOLD_OF] = t, cause, lag, sold
     workout[EAD_OF], workout[REST_OF] = float_bits(ead), float_bits(rest)
@@ -191,6 +195,10 @@ def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
     ead, lost = to_cents(commitment, bits_float(workout[EAD_OF])), to_cents(commitment, fraction)
     if is_recorded(work):
         record_recovery(lanes, work, t, workout, loan_facts, to_cents(commitment, proceeds))
+    if is_pooled(work):
+        row = work.row[0] + q
+        work.pool.defaulted[row, workout[MONTH_OF]] += ead
+        work.pool.recovery[row, t] += ead - lost
     emit(work, q, i64(loan_facts[L_INDEX]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
     work.open_sales[q] -= 1
 

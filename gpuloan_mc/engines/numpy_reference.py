@@ -7,7 +7,7 @@ import numpy as np
 from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
-from ..reference.path import Defaults, History, Recorder, record_paths, run_paths
+from ..reference.path import History, Recorder, record_paths, run_paths
 from ..reference.pool import pool_cash
 from .base import Events, Footprint, LoanTable, PathTable, PoolCash, tally
 
@@ -49,30 +49,20 @@ class NumpyReference:
         parts = []
         for first in range(0, len(paths), size):
             rows = run_paths(plan, seed, paths[first : first + size].astype(np.uint64))
-            parts.append(_event_columns(rows, first))
+            columns = (rows.path + first, rows.loan, rows.month, rows.cause, rows.ead, rows.loss)
+            parts.append(np.stack([column.astype(np.int64) for column in columns]))
         return Events(*np.concatenate(parts, axis=1))
 
-    def pool_cash(self, plan: Plan, seed: int, paths: I64) -> tuple[PoolCash, Events]:
-        """What the GPU loans of the paths with these numbers pay and owe, and every default of all loans."""
-        size = paths_at_once(plan)
-        cash, events = [], []
-        for first in range(0, len(paths), size):
-            amounts, rows = pool_cash(plan, seed, paths[first : first + size].astype(np.uint64))
-            cash.append(amounts)
-            events.append(_event_columns(rows, first))
-        columns = (np.concatenate(column) for column in zip(*cash, strict=True))
-        return PoolCash(*columns), Events(*np.concatenate(events, axis=1))
+    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
+        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
+        paths, size = path_numbers(first_path, n_paths), paths_at_once(plan)
+        parts = [pool_cash(plan, seed, paths[first : first + size]) for first in range(0, n_paths, size)]
+        return PoolCash(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""
         defaults, history = record_paths(plan, seed, paths.astype(np.uint64), Recorder(plan, len(paths)))
         return LoanTable(paths, defaults, history)
-
-
-def _event_columns(rows: Defaults, first: int) -> I64:
-    """The columns of `Events`; `first`: the place of the rows' first path."""
-    columns = (rows.path + first, rows.loan, rows.month, rows.cause, rows.ead, rows.loss)
-    return np.stack([column.astype(np.int64) for column in columns])
 
 
 def _prices(plan: Plan, history: History) -> F32:

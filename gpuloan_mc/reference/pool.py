@@ -7,7 +7,7 @@ import numpy as np
 from ..plan import Plan
 from .arithmetic import F32, I64, Bool
 from .loans import Debt
-from .path import Defaults, Recorder, record_paths, to_cents
+from .path import Recorder, record_paths, to_cents
 from .philox import U64
 
 
@@ -38,9 +38,8 @@ def _sum(cents: I64, where: Bool) -> I64:
     return total
 
 
-def pool_cash(plan: Plan, seed: int, paths: U64) -> tuple[tuple[I64, ...], Defaults]:
-    """Interest, principal, drawn, balance, defaulted and recovery of the GPU loans, (n_paths, T + 1) cents each; and every
-    default of all loans."""
+def pool_cash(plan: Plan, seed: int, paths: U64) -> tuple[I64, ...]:
+    """Interest, principal, drawn, balance, defaulted and recovery of the GPU loans, (n_paths, T + 1) cents each."""
     book = PoolBook(plan, len(paths))
     defaults, _ = record_paths(plan, seed, paths, book)
     secured = defaults.sale_month > 0  # plain loans are no part of it
@@ -49,4 +48,4 @@ def pool_cash(plan: Plan, seed: int, paths: U64) -> tuple[tuple[I64, ...], Defau
     defaulted, recovery = np.zeros_like(book.balance), np.zeros_like(book.balance)
     np.add.at(defaulted, (path, month), ead)
     np.add.at(recovery, (path, sold), ead - loss)
-    return (book.interest, book.principal, book.drawn, book.balance, defaulted, recovery), defaults
+    return book.interest, book.principal, book.drawn, book.balance, defaulted, recovery

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gpuloan_mc.engines.base import LoanTable, PathTable
+from gpuloan_mc.engines.base import LoanTable, PathTable, PoolCash
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected
@@ -160,6 +160,39 @@ def test_replays_of_several_tiles_under_feedback(engine, tmp_path):
     assert_same_replay(engine, plan_of(Portfolio.read(tmp_path / "book")), 4, np.arange(2, 30))
 
 
+def assert_same_cash(engine: NumbaCpu, plan: Any, seed: int, first: int, n: int) -> PoolCash:
+    found, expected = (e.pool_cash(plan, seed, first, n) for e in (engine, REFERENCE))
+    assert differences(found, expected) == []
+    return found
+
+
+def test_cash_of_the_gpu_book(engine):
+    plan = plan_of(Portfolio.read("neocloud-2024"))
+    before = engine.run(plan, 5, 2, 201)
+    found = assert_same_cash(engine, plan, 5, 2, 201)
+    assert np.array_equal(found.defaulted.sum(axis=1) - found.recovery.sum(axis=1), before.loss)
+    assert_same(engine.run(plan, 5, 2, 201), before)  # it leaves nothing behind
+    assert not differences(NumbaCpu(1).pool_cash(plan, 5, 2, 201), found)
+    assert all(getattr(found, f.name).any() for f in fields(found))
+
+
+@pytest.mark.parametrize("overhang", [0.0, 0.8])
+@pytest.mark.parametrize("changes", [{}, {"step_in": 1.0}, {"lag_max_months": 1, "step_in": 0.0}])
+def test_cash_of_the_busy_book(engine, busy_book, overhang, changes):
+    world, portfolio = busy_book(overhang, **changes)
+    assert_same_cash(engine, build_plan(portfolio, world), 2**64 - 1, 3, 300)
+
+
+def test_cash_of_several_tiles_under_feedback(engine, tmp_path):
+    write_example(tmp_path / "book", n_loans=300, seed=3)
+    assert_same_cash(engine, plan_of(Portfolio.read(tmp_path / "book")), 4, 2, 29)
+
+
+def test_plain_loans_are_no_part_of_it(engine, market, pool):
+    found = assert_same_cash(engine, one_factor(market, pool, 40), 4, 0, 9)
+    assert not any(getattr(found, f.name).any() for f in fields(found))
+
+
 def random_replays_lose_what_the_run_says(book: str, name: str, n_paths: int) -> None:
     portfolio = Portfolio.read(book)
     result = simulate(portfolio, portfolio.market, n_paths=n_paths, seed=11, engine=name)
@@ -205,6 +238,7 @@ def engines_agree(engine: NumbaCpu, market: dict[str, Any], rows: dict[str, Any]
     assert_same(engine.run(plan, 3, 5, 41, prices=True), REFERENCE.run(plan, 3, 5, 41, prices=True))
     assert_same(engine.run(plan, 3, 5, 41), REFERENCE.run(plan, 3, 5, 41))
     assert_same_replay(engine, plan, 3, [5, 40, 8, 9, 10, 11, 8, 2**33])
+    assert_same_cash(engine, plan, 3, 5, 41)
 
 
 ENGINE = NumbaCpu(1)
