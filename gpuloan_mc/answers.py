@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,21 @@ def write_answers(folder: str | Path, tables: Mapping[str, pd.DataFrame], kind: 
         write_whole(path, table_bytes(name, frame, kind))
         written.append(path)
     return written
+
+
+def write_study(
+    folder: str | Path, tables: Mapping[str, pd.DataFrame], manifest: str, content: Mapping[str, Any]
+) -> Path:
+    """Write what several runs of a book say: Parquet tables by file name, and a manifest that marks the folder as theirs.
+
+    Raises:
+        UsageError: the folder holds something else, or can't be written.
+    """
+    target = empty_folder(Path(folder), marks=(manifest,))
+    for name, frame in tables.items():
+        write_whole(target / name, parquet_bytes(arrow_table(name, frame)))
+    write_whole(target / manifest, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+    return target
 
 
 def table_bytes(name: str, frame: pd.DataFrame, kind: Format) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,16 +12,15 @@ import numpy as np
 from scipy import special
 
 from . import __version__, risk
+from .answers import write_study
 from .arguments import MAX_PATHS, MAX_SEED, whole_number
 from .comparison import Progress, after, json_rows
 from .contributions import exact_level
 from .errors import UsageError
-from .files import empty_folder, write_whole
 from .market import Market
 from .portfolio import Portfolio
 from .result import CENTS, Result
-from .run_folder import parquet_bytes
-from .schemas import SCHEMA_VERSION, arrow_table
+from .schemas import SCHEMA_VERSION
 from .sensitivity import Range
 from .simulation import simulate
 from .tranches import layer
@@ -170,11 +168,7 @@ class BreakEven:
         Raises:
             UsageError: it holds something else, or can't be written.
         """
-        target = empty_folder(Path(folder), marks=(MANIFEST,))
-        write_whole(target / TABLE, parquet_bytes(arrow_table(TABLE, self.table)))
-        text = json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
-        write_whole(target / MANIFEST, f"{text}\n".encode())
-        return target
+        return write_study(folder, {TABLE: self.table}, MANIFEST, self.to_json_dict())
 
 
 def break_even(

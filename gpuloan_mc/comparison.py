@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .answers import write_study
 from .arguments import MAX_PATHS, MAX_SEED, whole_number
 from .differences import (
     mean_difference,
@@ -20,14 +21,12 @@ from .differences import (
     value_at_risk_se,
 )
 from .errors import InputRejected, Problem, UsageError
-from .files import empty_folder, write_whole
 from .market import Market
 from .portfolio import Portfolio
 from .result import CENTS, Result
 from .risk import LEVELS
-from .run_folder import parquet_bytes
 from .scenario import Scenario, as_scenario, scenarios, stressed
-from .schemas import SCHEMA_VERSION, arrow_table
+from .schemas import SCHEMA_VERSION
 from .simulation import simulate
 from .text import printable, shown
 
@@ -125,11 +124,7 @@ class Stress:
         Raises:
             UsageError: it holds something else, or can't be written.
         """
-        target = empty_folder(Path(folder), marks=(MANIFEST,))
-        write_whole(target / TABLE, parquet_bytes(arrow_table(TABLE, self.table)))
-        text = json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
-        write_whole(target / MANIFEST, f"{text}\n".encode())
-        return target
+        return write_study(folder, {TABLE: self.table}, MANIFEST, self.to_json_dict())
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

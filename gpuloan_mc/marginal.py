@@ -6,7 +6,6 @@ two differ: a loan diversifies, shares tenants, and its chips press on the price
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__, risk
+from .answers import write_study
 from .apportion import Items
 from .comparison import compared, json_rows
 from .contributions import contributions_of
 from .errors import UsageError
-from .files import empty_folder, write_whole
 from .inputs.books import suggest
 from .inputs.columns import TAPES
 from .portfolio import Portfolio
@@ -29,8 +28,7 @@ from .questions import Questions
 from .reference.arithmetic import I64
 from .result import CENTS, Result
 from .risk import Moments
-from .run_folder import parquet_bytes
-from .schemas import SCHEMA_VERSION, arrow_table
+from .schemas import SCHEMA_VERSION
 from .simulation import simulate
 from .text import shown
 
@@ -105,11 +103,7 @@ class Marginal:
         Raises:
             UsageError: it holds something else, or can't be written.
         """
-        target = empty_folder(Path(folder), marks=(MANIFEST,))
-        write_whole(target / TABLE, parquet_bytes(arrow_table(TABLE, self.table)))
-        text = json.dumps(self.to_json_dict(), indent=2, allow_nan=False)
-        write_whole(target / MANIFEST, f"{text}\n".encode())
-        return target
+        return write_study(folder, {TABLE: self.table}, MANIFEST, self.to_json_dict())
 
 
 def marginal(
