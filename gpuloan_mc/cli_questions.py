@@ -106,7 +106,7 @@ def tranches(
 ) -> None:
     """Layers of RUN's loss: expected loss, probability of loss and of wipe-out, ES; where protection must begin."""
     from .saved_run import SavedRun
-    from .tranches import attachment_for_expected_loss, attachment_for_probability, rating_stress
+    from .tranches import rating_stress
 
     if not (layers or target_pd or target_el or stress):
         raise UsageError("ask for something: --tranche 0.1:0.3, --target-pd 0.01, --target-el 0.001 or --stress 0.99")
@@ -119,16 +119,7 @@ def tranches(
         if by_year:
             tables["tranche_years"] = found.by_year
             _print_years(found.by_year)
-    lines = [("probability of loss", attachment_for_probability(saved, p)) for p in target_pd]
-    lines += [
-        ("expected loss, of thickness up to the commitment", attachment_for_expected_loss(saved, s)) for s in target_el
-    ]
-    lent = saved.commitment_usd
-    for what, a in lines:
-        bounds = " to ".join("…" if x is None else f"{x / lent:.2%}" for x in (a.low_usd, a.high_usd))
-        show(
-            f"{what} at most {a.target:g}: attach at {a.attachment_usd / lent:.2%} ({bounds}), {a.attachment_usd:,.0f} dollars"
-        )
+    _print_attachments(saved, target_pd, target_el)
     if stress:
         tables["rating_stress"] = rating_stress(saved, stress)
         _print_stress(tables["rating_stress"])
@@ -284,6 +275,21 @@ def _print_tranches(saved: SavedRun, frame: pd.DataFrame, level: float) -> None:
     if few:
         lines.append(f"few paths: fewer than {FEW_PATHS} reach the tranche from {', '.join(few)}; raise --paths")
     show(page, *lines, *few_paths({f"{100 * level:g} %": tail_paths(saved.n_paths, level)}))
+
+
+def _print_attachments(saved: SavedRun, target_pd: tuple[float, ...], target_el: tuple[float, ...]) -> None:
+    from .tranches import attachment_for_expected_loss, attachment_for_probability
+
+    found = [("probability of loss", attachment_for_probability(saved, p)) for p in target_pd]
+    thickness = "expected loss, of thickness up to the commitment"
+    found += [(thickness, attachment_for_expected_loss(saved, s)) for s in target_el]
+    lent = saved.commitment_usd
+    for what, a in found:
+        bounds = " to ".join("…" if x is None else f"{x / lent:.2%}" for x in (a.low_usd, a.high_usd))
+        show(
+            f"{what} at most {a.target:g}: attach at {a.attachment_usd / lent:.2%} ({bounds}), {a.attachment_usd:,.0f} dollars",
+            *few_paths({f"{a.attachment_usd / lent:.2%}": a.paths_beyond}),
+        )
 
 
 def _print_years(frame: pd.DataFrame) -> None:

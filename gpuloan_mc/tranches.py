@@ -235,12 +235,16 @@ def thickness_sweep(
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Where protection must begin, dollars, with a 95 % interval; None: the paths are too few for a bound."""
+    """Where protection must begin, dollars, with a 95 % interval; None: the paths are too few for a bound.
+
+    paths_beyond: paths that lose more than that; below 50, distrust it.
+    """
 
     target: float
     attachment_usd: float
     low_usd: float | None
     high_usd: float | None
+    paths_beyond: int
 
 
 def attachment_for_probability(run: Questions, probability: float) -> Attachment:
@@ -252,12 +256,7 @@ def attachment_for_probability(run: Questions, probability: float) -> Attachment
     level = float(1 - _target(probability))
     ordered = np.sort(run.losses)
     low, high = risk.value_at_risk_interval(ordered, level)
-    return Attachment(
-        probability,
-        risk.value_at_risk(ordered, level) / CENTS,
-        None if low is None else low / CENTS,
-        None if high is None else high / CENTS,
-    )
+    return _attachment(run, probability, risk.value_at_risk(ordered, level), low, high)
 
 
 def attachment_for_expected_loss(run: Questions, share: float, detachment: float = 1.0) -> Attachment:
@@ -298,9 +297,12 @@ def attachment_for_expected_loss(run: Questions, share: float, detachment: float
             f"no tranche up to {top / CENTS:,.0f} dollars has an expected loss of at most {share:g} of its thickness: losses "
             "go beyond it too often. Name a higher detachment or a higher target"
         )
-    return Attachment(
-        share, found / CENTS, None if low is None else low / CENTS, None if high is None else high / CENTS
-    )
+    return _attachment(run, share, found, low, high)
+
+
+def _attachment(run: Questions, target: float, found: int, low: int | None, high: int | None) -> Attachment:
+    low_usd, high_usd = (None if x is None else x / CENTS for x in (low, high))
+    return Attachment(target, found / CENTS, low_usd, high_usd, int(np.count_nonzero(run.losses > found)))
 
 
 def _target(probability: float) -> Fraction:

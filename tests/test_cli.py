@@ -394,6 +394,9 @@ def test_contributions_tranches_and_convergence_print_pages(saved, tmp_path):
     for part in ("tranches of the loss", "expected loss by year", "at most 0.05: attach at", "losses by confidence level"):
         assert part in page
     assert "few paths: the tail at 99 % rests on fewer than 50 paths" in page
+    lines = page.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("probability of loss at most 0.05: attach at"))
+    assert any("few paths: the tail at" in line for line in lines[at + 1 : at + 3])  # 400 paths, 20 beyond
     assert "ES 99 %" in gpuloan_mc("convergence", saved).stdout
     page = gpuloan_mc("convergence", saved, "--seeds", 3, "--out", tmp_path / "sure").stdout
     assert "3 seeds of 400 paths" in page and "few paths: the tail at 99 %" in page
