@@ -216,19 +216,23 @@ class Questions(ABC):
 
         return export(self, folder, level, tranches, stress, kind, open_results)
 
-    def report(self, path: str | Path, *, stress: str | Path | Sequence[str | Path] = ()) -> Path:
+    def report(
+        self, path: str | Path, *, stress: str | Path | Sequence[str | Path] = (), pool: str | Path | None = None
+    ) -> Path:
         """Write the run as one page for people: HTML without scripts or links (docs/report.md).
 
         Args:
             path: of the file; one that is there is replaced.
             stress: folders of a stress and of sensitivities of the same book.
+            pool: a pool.toml, or a book whose folder has one; None: no waterfall.
 
         Raises:
             UsageError: the stress is of another book, the run has fewer than two paths, or the file can't be written.
+            InputRejected: the pool's file is wrong, or its tranches take more than the commitment.
         """
         from .report.page import report
 
-        return report(self, path, stress)
+        return report(self, path, stress, pool)
 
     @property
     def plot(self) -> Plots:

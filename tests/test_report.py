@@ -18,12 +18,15 @@ import pytest
 import gpuloan_mc
 from gpuloan_mc import SavedRun, simulate
 from gpuloan_mc.errors import InputRejected, UsageError
+from gpuloan_mc.report import layers
 from gpuloan_mc.report.charts import Scale, ticks
 from gpuloan_mc.report.figures import Figures
 from gpuloan_mc.report.page import PANELS, page, table_html
 from gpuloan_mc.report.panel import Money, Table, dollars, number, share
 
-KEYS = "headline density exceedance timing parts tranches prices tail wall scenarios tornado convergence limits manifest".split()
+KEYS = (
+    "headline density exceedance timing parts tranches pool prices tail wall scenarios tornado convergence limits manifest"
+).split()
 VOID = {"meta", "br", "hr", "link", "img", "input"}
 ELEMENTS = set(
     "html head meta title style body header h1 p nav ul li a main section h2 div table caption thead tr th tbody td span "
@@ -82,7 +85,7 @@ def worlds(tmp_path_factory, busy_run):
 @pytest.fixture(scope="module")
 def whole(saved, worlds):
     """A page in which no panel is left out."""
-    return page(Figures.of(SavedRun.read(saved), [worlds / "stress", worlds / "bumps"]))
+    return page(Figures.of(SavedRun.read(saved), [worlds / "stress", worlds / "bumps"], "neocloud-2024"))
 
 
 def test_every_panel_is_there_and_drawn(whole):
@@ -93,8 +96,21 @@ def test_every_panel_is_there_and_drawn(whole):
     assert drawn == (set(KEYS) - {"headline", "limits", "manifest", "prices"}) | {"price"}
 
 
+def test_the_waterfall_is_that_of_the_run(saved):
+    run = SavedRun.read(saved)
+    found, panel = run.waterfall("neocloud-2024").table, layers.pool(Figures.of(run, (), "neocloud-2024"))
+    (table,) = panel.tables
+    assert [row[0] for row in table.rows] == list(found["tranche"])
+    for row, (_, note) in zip(table.rows, found.iterrows(), strict=True):
+        assert float(row[5].split(" ± ")[0]) == pytest.approx(100 * note["yield"], rel=0.02)
+        assert row[6] == share(note["yield_low"])
+        assert row[3] == f"{share(note['probability_of_loss_low'])} to {share(note['probability_of_loss_high'])}"
+    senior = int(found["paths_with_loss"].iloc[0])
+    assert (f"loses principal in {senior}" if senior else "is repaid in all 400 futures") in panel.title
+
+
 def test_the_page_stands_alone_and_is_the_same_twice(whole, saved, worlds):
-    again = page(Figures.of(SavedRun.read(saved), [worlds / "stress", worlds / "bumps"]))
+    again = page(Figures.of(SavedRun.read(saved), [worlds / "stress", worlds / "bumps"], "neocloud-2024"))
     assert again == whole
     assert len(whole.encode()) < 1.5e6
     found = Page(whole)
@@ -153,9 +169,10 @@ def test_a_result_makes_the_same_charts_as_its_folder(saved, tmp_path, busy_run)
 
 def test_a_panel_without_data_names_the_command(saved):
     text = page(Figures.of(SavedRun.read(saved)))
-    assert text.count("Made by:") == 2
+    assert text.count("Made by:") == 3
     assert "gpuloan-mc stress RUN/inputs" in text
     assert "gpuloan-mc sensitivities RUN/inputs" in text
+    assert "gpuloan-mc report RUN --pool pool.toml" in text
     assert str(saved) not in text
 
 

@@ -83,7 +83,7 @@ def file(tmp_path_factory, busy_run):
     ranges = [gpuloan_mc.sensitivity.Range("gpu.overhang.impact", 0.3, 2.5)]
     gpuloan_mc.sensitivities(book, book.market, ranges, n_paths=60).write(folder / "bumps")
     path = folder / "report.html"
-    path.write_text(page(Figures.of(busy_run, [folder / "stress", folder / "bumps"])), encoding="utf-8")
+    path.write_text(page(Figures.of(busy_run, [folder / "stress", folder / "bumps"], "neocloud-2024")), encoding="utf-8")
     return path
 
 

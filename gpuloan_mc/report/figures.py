@@ -25,8 +25,11 @@ from ..sensitivity import TABLE as SENSITIVITIES
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..tranche_cash import TrancheCash
+
 CENTS = 100.0
 LEVEL = 0.99  # of every panel that needs one
+POOL_PATHS = 20_000  # the waterfall runs paths again: as many as a page is waited for
 FEWEST_PATHS = 2  # a run of one path has no error
 
 
@@ -37,14 +40,16 @@ class Figures:
     run: Questions
     stress: Stress | None
     sensitivities: pd.DataFrame | None
+    pool: TrancheCash | None
     facts: tuple[tuple[str, str], ...] = field(repr=False)
 
     @classmethod
-    def of(cls, run: Questions, folders: Sequence[str | Path] = ()) -> Figures:
-        """The figures of a result or a saved run, and of the folders of a stress and of sensitivities.
+    def of(cls, run: Questions, folders: Sequence[str | Path] = (), pool: str | Path | None = None) -> Figures:
+        """The figures of a result or a saved run, of the folders of a stress and of sensitivities, and of a pool.toml.
 
         Raises:
             UsageError: the stress is of another book, or its folder can't be read; or the run can't be shown.
+            InputRejected: the pool's file is wrong.
         """
         if run.n_paths < FEWEST_PATHS:
             raise UsageError("a report needs a run of at least 2 paths: run the book again with more --paths")
@@ -55,7 +60,8 @@ class Figures:
                 varied = _sensitivities(Path(folder))
             else:
                 scenarios = found
-        return cls(run, scenarios, varied, tuple(_facts(run)))
+        notes = None if pool is None else run.waterfall(pool, min(run.n_paths, POOL_PATHS))
+        return cls(run, scenarios, varied, notes, tuple(_facts(run)))
 
     @cached_property
     def timeline(self) -> pd.DataFrame:

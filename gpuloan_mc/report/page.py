@@ -32,6 +32,7 @@ PANELS: tuple[Callable[[Figures], Panel], ...] = (
     timing.timing,
     parts.contributions,
     layers.tranches,
+    layers.pool,
     prices.prices,
     prices.typical_tail,
     book.wall,
@@ -43,22 +44,17 @@ PANELS: tuple[Callable[[Figures], Panel], ...] = (
 )
 
 
-def report(run: Questions, path: str | Path, stress: str | Path | Sequence[str | Path] = ()) -> Path:
-    """Write the page of a run.
-
-    Args:
-        path: of the file; one that is there is replaced.
-        stress: folders of a stress and of sensitivities of the same book.
-
-    Raises:
-        UsageError: the stress is of another book, the run has fewer than two paths, or the file can't be written.
-    """
+def report(
+    run: Questions, path: str | Path, stress: str | Path | Sequence[str | Path] = (), pool: str | Path | None = None
+) -> Path:
+    """Write the page of a run; arguments and errors are those of `Questions.report`."""
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file, such as {target / 'report.html'}")
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is no folder; make it, or name another file")
-    write_whole(target, page(Figures.of(run, [stress] if isinstance(stress, (str, Path)) else stress)).encode())
+    folders = [stress] if isinstance(stress, (str, Path)) else stress
+    write_whole(target, page(Figures.of(run, folders, pool)).encode())
     return target
 
 
