@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -58,9 +59,15 @@ def prepare_run_folder(folder: str | Path) -> Path:
     """The folder, made if need be; that of an earlier run, or of one that was refused, may be used again.
 
     Raises:
-        UsageError: it holds something that is not an earlier run, or can't be made.
+        UsageError: it holds something that is not an earlier run, or paths of a run that was not finished, or can't be made.
     """
-    return empty_folder(Path(folder), marks=(MANIFEST, REJECTED, LOCK))
+    path = empty_folder(Path(folder), marks=(MANIFEST, REJECTED, LOCK))
+    if any((path / CHUNKS).glob("*.chunk")) and read_manifest(path).get("complete") is False:
+        raise UsageError(
+            f"{path} holds paths of a run that was not finished. Go on with: gpuloan-mc resume {shlex.quote(str(path))}, or "
+            f"name another folder; to give those paths up, delete {path / CHUNKS}"
+        )
+    return path
 
 
 @dataclass(frozen=True)

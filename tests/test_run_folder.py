@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -155,7 +156,7 @@ def test_other_peoples_folders_are_left_alone(market, pool, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_run_that_was_stopped_leaves_a_folder_that_can_be_used_again(market, pool, tmp_path):
+def test_paths_of_a_run_that_was_stopped_are_not_overwritten(market, pool, tmp_path):
     world, out = market(), tmp_path / "out"
     portfolio = pool(world, 2, "safe")
     simulate(portfolio, world, n_paths=3, out=out)
@@ -168,6 +169,11 @@ def test_a_run_that_was_stopped_leaves_a_folder_that_can_be_used_again(market, p
         simulate(portfolio, world, n_paths=30, chunk=10, out=out, progress=stop)
     assert manifest(out)["complete"] is False
     assert not list(out.glob(".*.part"))
+    before = {p.name: p.read_bytes() for p in (out / "chunks").iterdir()}
+    with pytest.raises(UsageError, match="was not finished. Go on with: gpuloan-mc resume"):
+        simulate(portfolio, world, n_paths=5, out=out)
+    assert {p.name: p.read_bytes() for p in (out / "chunks").iterdir()} == before
+    shutil.rmtree(out / "chunks")  # given up, as the message says
     simulate(portfolio, world, n_paths=5, out=out)
     assert manifest(out)["complete"] is True
     assert len(pd.read_parquet(out / "paths.parquet")) == 5
