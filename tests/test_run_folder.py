@@ -170,7 +170,7 @@ def test_paths_of_a_run_that_was_stopped_are_not_overwritten(market, pool, tmp_p
     assert manifest(out)["complete"] is False
     assert not list(out.glob(".*.part"))
     before = {p.name: p.read_bytes() for p in (out / "chunks").iterdir()}
-    with pytest.raises(UsageError, match="was not finished. Go on with: gpuloan-mc resume"):
+    with pytest.raises(UsageError, match=r"was not finished\. Go on with: gpuloan-mc resume"):
         simulate(portfolio, world, n_paths=5, out=out)
     assert {p.name: p.read_bytes() for p in (out / "chunks").iterdir()} == before
     shutil.rmtree(out / "chunks")  # given up, as the message says
