@@ -43,7 +43,7 @@ from ..paths.obligors import (
     accumulated,
     group_threshold,
     highest_quality,
-    least_product,
+    least_loading,
     log_accumulated,
     rank_bound,
     threshold,
@@ -508,7 +508,8 @@ def bound_of_run(book: Any, work: Any, s: Any, run: Any) -> Any:
     quality = highest_quality(book.log_hazard_table, book.whole[IS_T], level)
     common = ZERO
     for k in range(book.loadings.shape[1]):
-        common += least_product(book.run_low[run, k], book.run_high[run, k], work.factors[s, k])
+        n = work.factors[s, k]
+        common = fma(least_loading(book.run_low[run, k], book.run_high[run, k], n), n, common)
     mixing = work.factors[s, work.factors.shape[1] - 2]
     return rank_bound(quality, mixing, common, book.run_reals[RESIDUAL_LOW, run], book.run_reals[RESIDUAL_HIGH, run])
 

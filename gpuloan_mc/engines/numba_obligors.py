@@ -13,7 +13,7 @@ from ..paths.obligors import (
     accumulated,
     group_threshold,
     highest_quality,
-    least_product,
+    least_loading,
     log_accumulated,
     rank_bound,
     threshold,
@@ -129,7 +129,8 @@ def bound_of_run(hazards: Any, obligors: Any, work: Any, run: int, q: int, horiz
     )
     common = ZERO
     for k in range(hazards.n_factors):
-        common += least_product(obligors.run_low[run, k], obligors.run_high[run, k], work.factors[q, k])
+        n = work.factors[q, k]
+        common = fma(least_loading(obligors.run_low[run, k], obligors.run_high[run, k], n), n, common)
     return rank_bound(
         quality, work.mixing[q, 0], common, obligors.run_residual_low[run], obligors.run_residual_high[run]
     )

@@ -132,6 +132,6 @@ def rank_bound(
 
 
 @path_function
-def least_product(low: np.float32, high: np.float32, n: np.float32) -> np.float32:
-    """The least a·n for a in [low, high]."""
-    return low * n if n > ZERO else high * n
+def least_loading(low: np.float32, high: np.float32, n: np.float32) -> np.float32:
+    """The a in [low, high] with the least a·n."""
+    return low if n > ZERO else high

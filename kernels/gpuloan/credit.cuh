@@ -121,7 +121,7 @@ GPULOAN_DEVICE u32 bound_of_run(const Plan& plan, const Run& run, i64 row, i32 r
     for (i32 k = 0; k < plan.size.n_factors; ++k) {
         const i32 place = r * plan.size.n_factors + k;
         const float n = run.factors[k * run.n_paths + row];
-        common = fma(n > ZERO ? obligors.run_low[place] : obligors.run_high[place], n, common);  // the least a*n
+        common = fma(least_loading(obligors.run_low[place], obligors.run_high[place], n), n, common);
     }
     return rank_bound(quality, run.mixing[row], common, obligors.run_residual_low[r], obligors.run_residual_high[r]);
 }

@@ -87,6 +87,6 @@ GPULOAN_FUNCTION u32 rank_bound(float quality, float mixing, float common, float
 }
 
 // The least a*n for a in [low, high].
-GPULOAN_FUNCTION float least_product(float low, float high, float n) { return n > ZERO ? low * n : high * n; }
+GPULOAN_FUNCTION float least_loading(float low, float high, float n) { return n > ZERO ? low : high; }
 
 }  // namespace gpuloan

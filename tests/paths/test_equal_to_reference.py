@@ -231,7 +231,7 @@ def test_no_bound_is_too_low():
             factor = f32(draw.normal())
             residual = np.sort(draw.uniform(0.3, 1, 2)).astype(f32)
             quality = f32(obligors.highest_quality(table, is_t, log_hazard))
-            bound = obligors.rank_bound(quality, mixing, f32(obligors.least_product(low, high, factor)), *residual)
+            bound = obligors.rank_bound(quality, mixing, f32(obligors.least_loading(low, high, factor) * factor), *residual)
             words = np.append(draw.integers(0, 2**32, 300), [2**31, 2**31 + 1, 0]).astype(u64)
             near = np.clip(int(bound) + draw.integers(-5000, 5000, 100), 0, 2**32 - 1).astype(u64)
             words = np.append(words, near ^ np.where(near < 2**31, u64(2**31), u64(2**32 - 1)))
