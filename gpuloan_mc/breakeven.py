@@ -74,7 +74,7 @@ class ShortfallLimit:
 
     def read(self, result: Result) -> Reading:
         """The shortfall of a run, dollars."""
-        tail = risk.tails(np.sort(result.losses), [self.level])[0]
+        tail = risk.tails(result.ordered, [self.level])[0]
         value, reach = tail.shortfall / CENTS, _z() * tail.shortfall_se / CENTS
         goal = self.limit * result.commitment_usd if self.limit <= 1 else self.limit
         return Reading(value, value - reach, value + reach, goal, tail.paths)

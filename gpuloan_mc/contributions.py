@@ -19,6 +19,7 @@ from . import risk
 from .apportion import Items, items
 from .engines.base import Events
 from .errors import UsageError
+from .path_columns import where
 from .questions import Questions
 from .reference.arithmetic import I64
 from .totals import Totals, whole
@@ -48,24 +49,23 @@ class Tail:
     mass: Fraction  # (1 - level)·n
 
     @classmethod
-    def of(cls, losses: I64, level: float) -> Tail:
-        """The tail of losses (n_paths,), cents.
+    def of(cls, losses: I64, ordered: I64, level: float) -> Tail:
+        """The tail of losses (n_paths,), cents, which `ordered` holds in rising order.
 
         Raises:
             UsageError: the level lies outside (0, 1).
         """
         exact = exact_level(level)
         n = len(losses)
-        ordered = np.sort(losses)
         quantile = risk.value_at_risk(ordered, level)
         low, high = risk.value_at_risk_interval(ordered, level)
-        beyond = np.nonzero(losses > quantile)[0]
-        tied = np.nonzero(losses == quantile)[0]
-        inside = losses >= (ordered[0] if low is None else low)
-        inside &= losses <= (ordered[-1] if high is None else high)
+        low, high = ordered[0] if low is None else low, ordered[-1] if high is None else high
+        beyond = where(losses, lambda x: x > quantile)
+        tied = where(losses, lambda x: x == quantile)
+        window = where(losses, lambda x: (x >= low) & (x <= high))
         mass = (1 - exact) * n
         weight = (mass - len(beyond)) / len(tied)
-        return cls(exact, n, quantile, beyond, tied, weight, np.nonzero(inside)[0], mass)
+        return cls(exact, n, quantile, beyond, tied, weight, window, mass)
 
     @property
     def paths(self) -> int:
@@ -157,7 +157,7 @@ def contributions_of(run: Questions, level: float, kinds: Mapping[str, Items]) -
     Raises:
         UsageError: no such level.
     """
-    tail = Tail.of(run.losses, level)
+    tail = Tail.of(run.losses, run.ordered, level)
     sums = _sums(run, tail, list(kinds.values()))
     return [_of_kind(tail, by, kind.names, found) for (by, kind), found in zip(kinds.items(), sums, strict=True)]
 

@@ -142,10 +142,9 @@ def loss_distribution(run: Questions) -> pd.DataFrame:
     """loss_distribution.parquet: a row a level."""
     import pandas as pd
 
-    ordered = np.sort(run.losses)
     rows = []
-    for tail in risk.tails(ordered, DISTRIBUTION_LEVELS):
-        low, high = risk.value_at_risk_interval(ordered, tail.level)
+    for tail in risk.tails(run.ordered, DISTRIBUTION_LEVELS):
+        low, high = risk.value_at_risk_interval(run.ordered, tail.level)
         rows.append(
             (tail.level, tail.value_at_risk, low, high, tail.shortfall / CENTS, tail.shortfall_se / CENTS, tail.paths)
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .digest import LossDigest
 from .engines.base import PathTable, table_bytes
+from .path_columns import IN_MEMORY, Column
 from .plan import CAUSES, Plan
-from .reference.arithmetic import F32, I64
+from .reference.arithmetic import F32, I32, I64
 from .risk import Moments
 from .totals import N_DIGITS, Totals, carry
 
@@ -15,9 +18,9 @@ PRICE_PATHS = 10_000  # paths whose prices are kept
 
 
 def ledger_bytes(plan: Plan, n_paths: int) -> int:
-    """Bytes of a ledger of so many paths."""
+    """Bytes of memory of a ledger of so many paths, their losses sorted once."""
     n_prices = min(n_paths, PRICE_PATHS) * (int(plan.market.horizon) + 1) * 2 * len(plan.market.demand_beta)
-    return 20 * n_paths + 4 * n_prices + table_bytes(plan, 0)
+    return (28 * n_paths if n_paths <= IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
 
 
 class Ledger:
@@ -25,7 +28,7 @@ class Ledger:
 
     Attributes:
         n_paths: paths that it has room for.
-        losses, discounted_losses: (n_paths,) cents; defaults: (n_paths,).
+        losses, discounted_losses: (n_paths,) cents; defaults: (n_paths,). In files where they are long (`path_columns`).
         defaulted_balance: its moments; largest_loss: the largest single loss of any path, cents.
         by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
         prices: (min(n_paths, PRICE_PATHS), H + 1, 2, G) contract and spot; G may be 0.
@@ -34,8 +37,8 @@ class Ledger:
     def __init__(self, plan: Plan, n_paths: int) -> None:
         self.n_paths = n_paths
         self.ranges: list[tuple[int, int]] = []  # of paths that are in, from and to, in order and apart
-        self.losses, self.discounted_losses = (np.zeros(n_paths, dtype=np.int64) for _ in range(2))
-        self.defaults = np.zeros(n_paths, dtype=np.int32)
+        self._columns = {name: Column(n_paths, np.int64) for name in ("loss", "discounted_loss")}
+        self._columns["defaults"] = Column(n_paths, np.int32)
         self.defaulted_balance = Moments(0, 0, 0)
         self.largest_loss = 0
         self.digest = LossDigest()
@@ -62,29 +65,41 @@ class Ledger:
             return None
         return first, min([end, *(a for a, _ in self.ranges if a > first)])
 
-    def known_losses(self) -> I64:
-        """Losses of the paths that are in, in path order."""
-        return np.concatenate([self.losses[first:end] for first, end in self.ranges])
+    @property
+    def losses(self) -> I64:
+        """Loss of each path, cents."""
+        return self._columns["loss"].values[: self.n_paths]
+
+    @property
+    def discounted_losses(self) -> I64:
+        """Discounted loss of each path, cents."""
+        return self._columns["discounted_loss"].values[: self.n_paths]
+
+    @property
+    def defaults(self) -> I32:
+        """Loans in default, by path."""
+        return self._columns["defaults"].values[: self.n_paths]
+
+    def known_losses(self) -> Iterator[I64]:
+        """Losses of the paths that are in, a range of paths at a time."""
+        return (self.losses[first:end] for first, end in self.ranges)
 
     def cut(self, n_paths: int) -> None:
         """Leave it at the paths below `n_paths`; none above may be in."""
-        self.n_paths = n_paths
-        self.losses, self.discounted_losses = self.losses[:n_paths], self.discounted_losses[:n_paths]
-        self.defaults, self.prices = self.defaults[:n_paths], self.prices[:n_paths]
+        self.n_paths, self.prices = n_paths, self.prices[:n_paths]
 
     def freeze(self) -> None:
         """Make every array read-only: what a result holds can't be changed."""
-        columns = [self.losses, self.discounted_losses, self.loan_cause_defaults, self.loan_cause_loss]
-        for array in (*columns, *self.by_loan.arrays(), *self.by_group.arrays()):
+        columns = [column.values for column in self._columns.values()]
+        by_cause = self.loan_cause_defaults, self.loan_cause_loss
+        for array in (*columns, *by_cause, *self.by_loan.arrays(), *self.by_group.arrays(), self.prices):
             array.setflags(write=False)
-        self.defaults.setflags(write=False)
-        self.prices.setflags(write=False)
 
     def add(self, table: PathTable) -> None:
         """Take the paths of a table."""
         rows = slice(table.first_path, table.first_path + len(table.loss))
-        self.losses[rows], self.discounted_losses[rows] = table.loss, table.discounted_loss
-        self.defaults[rows] = table.defaults
+        for name, column in self._columns.items():
+            column.write(table.first_path, getattr(table, name))
         self.defaulted_balance += Moments.of(table.defaulted_balance)
         self.largest_loss = max(self.largest_loss, int(table.largest_loss.max()))
         self.digest.add(table.first_path, table.loss)

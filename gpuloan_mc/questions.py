@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import risk
+from . import path_columns, risk
 from .engines.base import Events
 from .errors import UsageError
 from .plan import Plan
@@ -75,7 +75,12 @@ class Questions(ABC):
     @cached_property
     def figures(self) -> RiskFigures:
         """Risk figures of the losses, in cents."""
-        return risk.figures(self.losses)
+        return risk.ordered_figures(self.ordered)
+
+    @cached_property
+    def ordered(self) -> I64:
+        """The losses in rising order, cents."""
+        return path_columns.ordered(self.losses)
 
     @cached_property
     def loss_distribution(self) -> pd.DataFrame:
@@ -91,11 +96,6 @@ class Questions(ABC):
 
         return Names(self.portfolio, self.plan)
 
-    @cached_property
-    def order(self) -> I64:
-        """Path numbers by loss, smallest first; of equal losses the later path first, so that the last is the worst."""
-        return np.lexsort((-np.arange(self.n_paths), self.losses))
-
     def worst(self, k: int = 1) -> NDArray[np.int64]:
         """Numbers of the k paths that lose most, the worst first; of equal losses the earlier path first.
 
@@ -105,7 +105,10 @@ class Questions(ABC):
         from .arguments import whole_number
 
         k = whole_number("worst", k, 1, self.n_paths)
-        return self.order[::-1][:k].astype(np.int64)
+        least = self.ordered[self.n_paths - k]
+        worse = path_columns.where(self.losses, lambda losses: losses > least)
+        worse = worse[np.argsort(-self.losses[worse], kind="stable")]
+        return np.concatenate([worse, path_columns.where(self.losses, lambda losses: losses == least)[: k - len(worse)]])
 
     def replay(self, paths: Sequence[int] | NDArray[np.int64]) -> Replay:
         """Paths in full, from their numbers: the market's history, every default, and the story of a path.

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import __version__, frames, risk
 from .plan import CAUSES, Plan
 from .questions import Questions
@@ -180,7 +178,7 @@ class Result(Questions):
 
     @cached_property
     def _defaults(self) -> Moments:
-        return Moments.of(self.defaults.astype(np.int64))
+        return Moments.of(self.defaults)
 
     @property
     def expected_defaults(self) -> float:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from .path_columns import Integers, blocks, ordered
+
 I64 = NDArray[np.int64]
 
 LEVELS = (0.95, 0.99, 0.999, 0.9997)
@@ -38,12 +40,12 @@ class Moments:
     total_of_squares: int
 
     @classmethod
-    def of(cls, values: I64) -> Moments:
-        """The moments of values of any shape."""
+    def of(cls, values: Integers) -> Moments:
+        """The moments of signed whole numbers of any shape."""
         return cls.columns(values.reshape(-1, 1))[0]
 
     @classmethod
-    def columns(cls, values: I64) -> tuple[Moments, ...]:
+    def columns(cls, values: Integers) -> tuple[Moments, ...]:
         """The moments of each column of values, shape (n_paths, n_columns)."""
         totals, squares = column_totals(values), column_sums_of_squares(values)
         return tuple(cls(len(values), t, s) for t, s in zip(totals, squares, strict=True))
@@ -110,26 +112,34 @@ def figures(losses: I64, levels: Sequence[float] = LEVELS) -> RiskFigures:
         raise TypeError(f"losses are {losses.dtype}; they must be whole cents, int64")
     if losses.ndim != 1 or losses.size == 0:
         raise ValueError(f"losses have shape {losses.shape}; one dimension and at least one path are expected")
-    ordered = np.sort(losses)
-    if ordered[0] < 0:
-        raise ValueError(f"a path lost {ordered[0]} cents; a loss is at least 0")
-    moments = Moments.of(ordered)
-    worst = {tail.level: tail for tail in tails(ordered, sorted(levels))}
+    return ordered_figures(ordered(losses), levels)
+
+
+def ordered_figures(losses: I64, levels: Sequence[float] = LEVELS) -> RiskFigures:
+    """The risk figures of losses in rising order, cents.
+
+    Raises:
+        ValueError: a negative loss, or a level outside (0, 1).
+    """
+    if losses[0] < 0:
+        raise ValueError(f"a path lost {losses[0]} cents; a loss is at least 0")
+    moments = Moments.of(losses)
+    worst = {tail.level: tail for tail in tails(losses, sorted(levels))}
     return RiskFigures(
-        n_paths=len(ordered),
+        n_paths=len(losses),
         expected_loss=moments.mean,
         expected_loss_se=moments.standard_error,
         loss_std=moments.standard_deviation,
-        loss_std_se=standard_deviation_se(ordered),
-        probability_of_loss=probability_of_loss(ordered),
-        probability_of_loss_se=probability_of_loss_se(ordered),
-        probability_of_loss_ci=probability_of_loss_interval(ordered),
+        loss_std_se=standard_deviation_se(losses),
+        probability_of_loss=probability_of_loss(losses),
+        probability_of_loss_se=probability_of_loss_se(losses),
+        probability_of_loss_ci=probability_of_loss_interval(losses),
         value_at_risk={level: worst[level].value_at_risk for level in levels},
-        value_at_risk_ci={level: value_at_risk_interval(ordered, level) for level in levels},
+        value_at_risk_ci={level: value_at_risk_interval(losses, level) for level in levels},
         expected_shortfall={level: worst[level].shortfall for level in levels},
         expected_shortfall_se={level: worst[level].shortfall_se for level in levels},
         tail_paths={level: worst[level].paths for level in levels},
-        max_loss=int(ordered[-1]),
+        max_loss=int(losses[-1]),
     )
 
 
@@ -146,7 +156,7 @@ def sum_of_squares(values: I64) -> int:
     return column_sums_of_squares(values.reshape(-1, 1))[0]
 
 
-def column_totals(values: I64) -> list[int]:
+def column_totals(values: Integers) -> list[int]:
     """The exact sum of each column of int64 values, shape (n_rows, n_columns)."""
     sums = [0] * values.shape[1]
     for block in _blocks(values):
@@ -156,7 +166,7 @@ def column_totals(values: I64) -> list[int]:
     return sums
 
 
-def column_sums_of_squares(values: I64) -> list[int]:
+def column_sums_of_squares(values: Integers) -> list[int]:
     """The exact sum of squares of each column of int64 values, shape (n_rows, n_columns)."""
     sums = [0] * values.shape[1]
     for block in _blocks(values):
@@ -178,11 +188,11 @@ def _square_limbs(values: I64) -> Iterator[I64]:
     yield c * c
 
 
-def _blocks(values: I64) -> Iterator[I64]:
-    if values.dtype != np.int64:
-        raise TypeError(f"values are {values.dtype}; exact sums need int64")
+def _blocks(values: Integers) -> Iterator[I64]:
+    if values.dtype.kind != "i":
+        raise TypeError(f"values are {values.dtype}; exact sums need whole numbers")
     rows = max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, values.shape[1])))
-    return (values[first : first + rows] for first in range(0, len(values), rows))
+    return (block.astype(np.int64, copy=False) for block in blocks(values, rows))
 
 
 # Moments --------------------------------------------------------------------------------------------------------------
@@ -223,7 +233,11 @@ def standard_deviation_se(values: I64) -> float:
 
 def probability_of_loss(losses: I64) -> float:
     """The share of paths that lose anything."""
-    return int(np.count_nonzero(losses > 0)) / len(losses)
+    return _paths_with_loss(losses) / len(losses)
+
+
+def _paths_with_loss(losses: I64) -> int:
+    return sum(int(np.count_nonzero(block > 0)) for block in blocks(losses))
 
 
 def probability_of_loss_se(losses: I64) -> float:
@@ -234,7 +248,7 @@ def probability_of_loss_se(losses: I64) -> float:
 
 def probability_of_loss_interval(losses: I64) -> tuple[float, float]:
     """The 95 % interval for the probability of a loss; of use also when no path or every path loses."""
-    return wilson_interval(int(np.count_nonzero(losses > 0)), len(losses))
+    return wilson_interval(_paths_with_loss(losses), len(losses))
 
 
 def wilson_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

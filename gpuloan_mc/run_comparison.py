@@ -171,7 +171,7 @@ def _means(a: SavedRun, b: SavedRun, paired: bool) -> Iterator[_Row]:
 
 
 def _default_rate(run: SavedRun) -> tuple[float, float]:
-    moments = Moments.of(run.defaults.astype(np.int64))
+    moments = Moments.of(run.defaults)
     return moments.mean / run.n_loans, moments.standard_error / run.n_loans
 
 

@@ -16,6 +16,7 @@ from .errors import GpuLoanError, UsageError
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, read_manifest
+from .path_columns import Column
 from .plan import Plan
 from .portfolio import Portfolio
 from .questions import Questions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUMMARY = "summary.json"
+_ROWS_AT_ONCE = 1 << 20  # of paths.parquet, when it is read
 _FILES = (PATHS, PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
 
 
@@ -62,12 +64,10 @@ class SavedRun(Questions):
             check_file(folder, name, files[name])
         try:
             plan = Plan.load(folder / PLAN)
-            losses, defaults = _paths(folder / PATHS)
+            losses, defaults, digest = _paths(folder / PATHS)
             portfolio = Portfolio.read(folder / "inputs")
         except (GpuLoanError, OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder}: the run can't be read: {error}. {AGAIN}") from error
-        digest = LossDigest()
-        digest.add(0, losses)
         if digest.hexdigest() != manifest["digest"] or plan.digest != manifest["plan_digest"]:
             raise UsageError(f"{folder}: its paths or its plan are not those of its {MANIFEST}. {AGAIN}")
         losses.setflags(write=False)
@@ -137,12 +137,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _paths(file: Path) -> tuple[I64, I32]:
-    """Losses and defaults of each path."""
+def _paths(file: Path) -> tuple[I64, I32, LossDigest]:
+    """Losses and defaults of each path, and the digest of the losses."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file, columns=["path", "loss_cents", "defaults"])
-    paths = table["path"].to_numpy()
-    if not np.array_equal(paths, np.arange(len(paths))):
-        raise ValueError(f"{PATHS} does not hold paths 0, 1, 2, …")
-    return np.array(table["loss_cents"], dtype=np.int64), np.array(table["defaults"], dtype=np.int32)
+    with pq.ParquetFile(file) as source:
+        n_paths, first, digest = source.metadata.num_rows, 0, LossDigest()
+        losses, defaults = Column(n_paths, np.int64), Column(n_paths, np.int32)
+        for rows in source.iter_batches(_ROWS_AT_ONCE, columns=["path", "loss_cents", "defaults"]):
+            path, loss, defaulted = (column.to_numpy() for column in rows.columns)
+            if not np.array_equal(path, np.arange(first, first + len(path))):
+                raise ValueError(f"{PATHS} does not hold paths 0, 1, 2, …")
+            losses.write(first, loss)
+            defaults.write(first, defaulted)
+            digest.add(first, loss)
+            first += len(path)
+    return losses.values, defaults.values, digest

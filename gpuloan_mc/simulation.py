@@ -263,13 +263,12 @@ def _so_far(ledger: Ledger, n_paths: int) -> str:
     """What an interrupted run knows."""
     if ledger.done == 0:
         return f"stopped before the first of {n_paths:,} paths was done"
-    losses = ledger.known_losses()
-    loss = Moments.of(losses)
+    loss = sum((Moments.of(losses) for losses in ledger.known_losses()), Moments(0, 0, 0))
     text = (
         f"stopped after {ledger.done:,} of {n_paths:,} paths: expected loss {loss.mean / CENTS:,.0f} "
         f"± {loss.standard_error / CENTS:,.0f} dollars so far"
     )
     if ledger.done > _SORTED_AT_ONCE:
         return text
-    tail = tails(np.sort(losses), [0.99])[0]
+    tail = tails(np.sort(np.concatenate(list(ledger.known_losses()))), [0.99])[0]
     return f"{text}, ES 99 % {tail.shortfall / CENTS:,.0f} ± {tail.shortfall_se / CENTS:,.0f}"

@@ -33,7 +33,7 @@ def tail_paths(run: Questions, level: float) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tail = Tail.of(run.losses, level)
+    tail = Tail.of(run.losses, run.ordered, level)
     worst = np.union1d(tail.beyond, tail.tied)
     if len(worst) > SAMPLE:
         worst = worst[np.linspace(0, len(worst) - 1, SAMPLE).astype(np.int64)]

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from scipy import special
 
-from . import risk
+from . import path_columns, risk
 from .contributions import exact_level
 from .errors import UsageError
 from .reference.arithmetic import I64
@@ -64,7 +63,7 @@ class Target:
         if name == "el":
             moments = Moments.of(losses)
             return _share(z * moments.standard_error, moments.mean)
-        ordered, level = np.sort(losses), float(text)
+        ordered, level = path_columns.ordered(losses), float(text)
         if name == "var":
             low, high = risk.value_at_risk_interval(ordered, level)
             half = math.inf if low is None or high is None else (high - low) / 2

@@ -254,9 +254,8 @@ def attachment_for_probability(run: Questions, probability: float) -> Attachment
         UsageError: the probability lies outside (0, 1).
     """
     level = float(1 - _target(probability))
-    ordered = np.sort(run.losses)
-    low, high = risk.value_at_risk_interval(ordered, level)
-    return _attachment(run, probability, risk.value_at_risk(ordered, level), low, high)
+    low, high = risk.value_at_risk_interval(run.ordered, level)
+    return _attachment(run, probability, risk.value_at_risk(run.ordered, level), low, high)
 
 
 def attachment_for_expected_loss(run: Questions, share: float, detachment: float = 1.0) -> Attachment:
@@ -330,8 +329,8 @@ def rating_stress(run: Questions, levels: Sequence[float]) -> pd.DataFrame:
     lent = run.commitment_usd * CENTS
     rows = []
     for level in sorted(levels):
-        tail = Tail.of(run.losses, level)
-        low, high = risk.value_at_risk_interval(np.sort(run.losses), level)
+        tail = Tail.of(run.losses, run.ordered, level)
+        low, high = risk.value_at_risk_interval(run.ordered, level)
         total, n = _window_totals(run, tail.window), len(tail.window)
         (ead,), (loss,) = as_float(total.ead), as_float(total.loss)
         (ead2,), (cross,), (loss2,) = (as_float(x) for x in (total.ead_squared, total.ead_loss, total.loss_squared))

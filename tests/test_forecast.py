@@ -60,7 +60,7 @@ def test_bytes_of_results_are_those_of_the_ledger(busy_book):
     world, portfolio = busy_book()
     plan = build_plan(portfolio, world)
     ledger = Ledger(plan, 500)
-    arrays = [ledger.losses, ledger.discounted_losses, ledger.defaults, ledger.prices]
+    arrays = [ledger.losses, np.sort(ledger.losses), ledger.discounted_losses, ledger.defaults, ledger.prices]
     arrays += [ledger.loan_cause_defaults, ledger.loan_cause_loss, *ledger.by_loan.arrays(), *ledger.by_group.arrays()]
     assert ledger_bytes(plan, 500) == sum(a.nbytes for a in arrays)
 

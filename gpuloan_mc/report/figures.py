@@ -71,7 +71,7 @@ class Figures:
     @cached_property
     def losses(self) -> F64:
         """Losses of the paths in ascending order, (n_paths,) dollars."""
-        return np.sort(self.run.losses) / CENTS
+        return self.run.ordered / CENTS
 
     @cached_property
     def outlook(self) -> Outlook:

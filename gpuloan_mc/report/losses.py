@@ -52,7 +52,7 @@ def _headline_table(figures: Figures) -> Table:
     el, el_se = found.expected_loss / CENTS, found.expected_loss_se / CENTS
     sd, sd_se = found.loss_std / CENTS, found.loss_std_se / CENTS
     low, high = found.probability_of_loss_ci
-    count = risk.Moments.of(np.asarray(run.defaults, dtype=np.int64))  # type: ignore[attr-defined]
+    count = risk.Moments.of(run.defaults)  # type: ignore[attr-defined]
     rows = [
         ("expected loss", money.figure(el, el_se), f"± {money.error(el_se)}", share(el / lent, el_se / lent)),
         ("standard deviation", money.figure(sd, sd_se), f"± {money.error(sd_se)}", share(sd / lent, sd_se / lent)),
