@@ -73,14 +73,17 @@ def _numba_cuda_problem(
     machine: cuda_setup.Machine, devices: Sequence[int] | None = None
 ) -> EnvironmentProblem | None:
     """What keeps the engine numba-cuda from running; its simulator needs no device."""
-    from .cuda_target import choose_package, is_simulated
+    from .cuda_target import choose_package, is_simulated, linker_version
 
     simulated = is_simulated()
     try:
-        choose_package(simulated=simulated)
+        package = choose_package(simulated=simulated)
     except EnvironmentProblem as problem:
         return problem
-    found = None if simulated else cuda_setup.device_finding(machine, devices)
+    if simulated:
+        return None
+    found = cuda_setup.device_finding(machine, devices)
+    found = found or cuda_setup.linker_finding(machine, package, linker_version(), devices)
     return None if found is None else EnvironmentProblem(f"engine numba-cuda: {found} {WAY_OUT}")
 
 

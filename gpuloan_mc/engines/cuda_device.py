@@ -11,13 +11,30 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EnvironmentProblem
 from . import cuda_mapping
 from .cuda_setup import import_cupy, while_running
-from .cuda_sources import Nvrtc, architecture, cubin, dotted, nvrtc
+from .cuda_sources import WAY_OUT, Nvrtc, architecture, cubin, dotted, nvrtc
+
+FLOOR = 1024  # paths at once below which engines stop to halve them
 
 
 class OutOfDeviceMemory(Exception):
     """An allocation that did not fit; the engine tries fewer paths."""
+
+
+def no_room(
+    engine: str, number: int, name: str, what: str, needed: int, free: int
+) -> EnvironmentProblem:
+    """The error where a device can't hold even the least."""
+    return EnvironmentProblem(
+        f"engine {engine}: device {number} ({name}) has no room for {what}: {_mib(needed)} MiB needed, {_mib(free)} MiB free. "
+        f"End other programs that use it (nvidia-smi lists them), or name a larger device with --devices. {WAY_OUT}"
+    )
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{-(-n_bytes // 2**20):,}"
 
 
 class Buffer(Protocol):

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from ..errors import EnvironmentProblem
 from . import cuda_driver
-from .cuda_driver import NO_DEVICE, PROHIBITED, Driver
+from .cuda_driver import NO_DEVICE, PROHIBITED, DeviceFacts, Driver
 from .cuda_sources import OLDEST, WAY_OUT, architecture, dotted, nvrtc
+from .cuda_target import install_line
 
 CUPY_PACKAGES = ("cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy", "cupy-rocm-7-0")
 _OF_CUDA = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
@@ -195,14 +196,22 @@ def _unknown(machine: Machine, wanted: Sequence[int]) -> Finding | None:
         device = _driver(machine).devices[number]
         if architecture(device.capability, compiler.architectures) is not None:
             continue
-        what = f"device {number}, {device.name}, has compute capability {dotted(device.capability)}"
         if device.capability < OLDEST:
-            return Finding(f"{what}; the kernels need 7.5 (Turing) or later", "Name another device with --devices")
+            return _too_old(number, device)
         return Finding(
-            f"{what}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
+            f"{_capability(number, device)}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
             f"Update it with: pip install --upgrade {_extra(compiler.version[0])}",
         )
     return None
+
+
+def _capability(number: int, device: DeviceFacts) -> str:
+    return f"device {number}, {device.name}, has compute capability {dotted(device.capability)}"
+
+
+def _too_old(number: int, device: DeviceFacts) -> Finding:
+    what = f"{_capability(number, device)}; the kernels need {dotted(OLDEST)} (Turing) or later"
+    return Finding(what, "Name another device with --devices")
 
 
 def _driver(machine: Machine) -> Driver:
@@ -284,21 +293,44 @@ def _old_driver(machine: Machine) -> Finding | None:
     needs = {f"NVRTC {dotted(machine.compiler().version)}": machine.compiler().version[0]}
     needs |= {name: major for major, name in _OF_CUDA.items() if name in dict(machine.cupy)}
     what, major = max(needs.items(), key=lambda need: need[1])
-    driver = _driver(machine).version
-    if driver[0] >= major:
+    driver = _driver(machine)
+    if driver.version[0] >= major:
         return None
+    return _driver_too_old(driver, what, major, f"{_uninstall(machine)}; pip install {_extra(12)}")
+
+
+def linker_finding(
+    machine: Machine, package: str, linker: tuple[int, int] | None, devices: Sequence[int] | None = None
+) -> Finding | None:
+    """What keeps code that a package compiles from Python from being linked for the devices, which are there.
+
+    `linker`: version of nvJitLink, None where there is none.
+    """
+    driver = _driver(machine)
+    if linker is None:
+        line = install_line(package, driver.version[0])
+        return Finding(f"nvJitLink, which {package} links with, is missing or does not load", f"Install it with: {line}")
+    for number in devices or (0,):
+        if driver.devices[number].capability < OLDEST:
+            return _too_old(number, driver.devices[number])
+    if driver.version[0] >= linker[0]:
+        return None
+    return _driver_too_old(driver, f"nvJitLink {dotted(linker)}", linker[0], install_line(package, 12))
+
+
+def _driver_too_old(driver: Driver, what: str, major: int, older: str) -> Finding:
+    """`older`: the command that installs what CUDA 12 needs."""
     first = _DRIVERS.get(major, max(_DRIVERS.values()))
-    older = f", or use CUDA 12: {_uninstall(machine)}; pip install {_extra(12)}"
     return Finding(
-        f"the driver is too old: it knows CUDA {dotted(driver)}, and {what} needs CUDA {major}",
-        f"Update the driver to {first} or later{older if driver[0] >= 12 else ''}",
+        f"the driver is too old: it knows CUDA {dotted(driver.version)}, and {what} needs CUDA {major}",
+        f"Update the driver to {first} or later" + (f", or use CUDA 12: {older}" if driver.version[0] >= 12 else ""),
     )
 
 
 # --- while a device runs ----------------------------------------------------------------------------------------------
 
 _WHILE_RUNNING = {
-    35: ("the driver is too old for the installed CuPy", "`gpuloan-mc doctor --engine cuda` says which versions fit"),
+    35: ("the driver is too old for the installed packages", "`gpuloan-mc doctor --engine {engine}` says which versions fit"),
     46: ("the device is busy or unavailable: another process may hold it alone (compute mode 'exclusive')",
          "Wait until `nvidia-smi` shows it free, or name another with --devices"),
     100: ("the driver sees no GPU", "Look at nvidia-smi"),
@@ -307,6 +339,8 @@ _WHILE_RUNNING = {
           "Update CUDA's compiler with: pip install --upgrade 'gpuloan-mc[cuda13]', or [cuda12] for an older driver"),
     214: ("the GPU reports a memory error that it could not correct", "Look at nvidia-smi -q -d ECC; use another device"),
     218: ("the compiled kernels are damaged", "Delete {cache} and run again"),
+    222: ("the driver is too old for the code that the installed packages make",
+          "Update the driver, or install the packages of its own CUDA: `gpuloan-mc doctor` says which it knows"),
     301: ("the compiled kernels are gone", "Run again"),
     702: ("a kernel ran into the display's time limit", "Use a smaller --chunk, or a device that drives no display"),
     719: ("the GPU stopped", "Look at nvidia-smi and the system's log; run again"),
@@ -323,8 +357,5 @@ def while_running(
     """
     if status not in _WHILE_RUNNING:
         return None
-    what, way_out = _WHILE_RUNNING[status]
-    return EnvironmentProblem(
-        f"engine {engine}: device {number}: {what.format(made_for=made_for)} ({text}). {way_out.format(cache=cache)}. "
-        f"{WAY_OUT}"
-    )
+    what, way_out = (part.format(made_for=made_for, cache=cache, engine=engine) for part in _WHILE_RUNNING[status])
+    return EnvironmentProblem(f"engine {engine}: device {number}: {what} ({text}). {way_out}. {WAY_OUT}")

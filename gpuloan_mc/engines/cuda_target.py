@@ -46,6 +46,17 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def linker_version() -> tuple[int, int] | None:
+    """Version of nvJitLink, which makes a GPU's code of what either package compiles; None: it is not here."""
+    try:
+        from cuda.bindings import nvjitlink
+
+        major, minor = nvjitlink.version()
+    except Exception:  # no package, no library, one that does not load: each its own type
+        return None
+    return int(major), int(minor)
+
+
 def is_simulated() -> bool:
     """Whether numba was told to interpret CUDA kernels; it looks once, when it is imported."""
     return os.environ.get(SIMULATOR, "0") not in ("", "0")
@@ -69,6 +80,11 @@ def choose_package(version: Versions = installed_version, simulated: bool = Fals
             f"Mend it with: {mend}; {_WAY_OUT}."
         )
     return CLASSIC
+
+
+def install_line(package: str, major: int) -> str:
+    """The command that installs a package with its parts of CUDA."""
+    return f"pip install '{package}[cu{min(max(major, 12), 13)}]'"
 
 
 def _nothing_usable(version: Versions, simulated: bool) -> str:

@@ -12,12 +12,10 @@ from ..errors import EnvironmentProblem
 from ..plan import Plan
 from . import cuda_device, cuda_mapping
 from .base import Footprint, PathTable, joined, table_bytes
-from .cuda_device import Device, OutOfDeviceMemory
+from .cuda_device import FLOOR, Device, OutOfDeviceMemory, no_room
 from .cuda_layout import Layout, lay_out
 from .cuda_mapping import buffers, launches, run_struct, table
-from .cuda_sources import WAY_OUT
 
-FLOOR = 1024  # paths at once below which halving stops
 _FIRST_CHUNK = 16_384  # paths a device: enough to fill one, few enough for the first look at its pace
 _LONGEST_CHUNK = 1_048_576  # paths a device
 PLANNED_ON = cuda_mapping.Device(132, 227 * 1024, 228 * 1024, 2048, 8)  # an H200, where there is no device to ask
@@ -165,13 +163,5 @@ class _Card:
         return max(FLOOR, min(_LONGEST_CHUNK, int(room) // 4 * 4))
 
     def _too_small(self, what: str, needed: int) -> EnvironmentProblem:
-        free = self._device.free_bytes()
-        return EnvironmentProblem(
-            f"engine cuda: device {self._device.number} ({self._device.name}) has no room for {what}: "
-            f"{_mib(needed)} MiB needed, {_mib(free)} MiB free. End other programs that use it (nvidia-smi lists them), "
-            f"or name a larger device with --devices. {WAY_OUT}"
-        )
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{int(np.ceil(n_bytes / 2**20)):,}"
+        device = self._device
+        return no_room("cuda", device.number, device.name, what, needed, device.free_bytes())

@@ -166,7 +166,7 @@ def test_code_of_tegra_boards_is_theirs_alone(capability, target):
         (214, ["memory error", "nvidia-smi -q -d ECC"]),
         (702, ["time limit", "--chunk"]),
         (719, ["the GPU stopped"]),
-        (35, ["too old for the installed CuPy", "doctor --engine cuda"]),
+        (35, ["too old for the installed packages", "doctor --engine cuda"]),
     ],
 )
 def test_what_fails_while_a_device_runs_is_a_sentence(status, parts):
@@ -296,6 +296,7 @@ def test_numba_cuda_needs_a_package_and_a_device(here, monkeypatch):
     monkeypatch.setattr(cuda_target, "choose_package", none)
     assert "neither is installed" in str(choice.gpu_problem("numba-cuda"))
     monkeypatch.setattr(cuda_target, "choose_package", lambda **_: "numba-cuda-mlir")
+    monkeypatch.setattr(cuda_target, "linker_version", lambda: (13, 5))
     assert choice.gpu_problem("numba-cuda") is None
     assert "compute mode 'prohibited'" in str(cuda_setup.device_finding(device(mode=cuda_driver.PROHIBITED)))
     here(Machine(None, ()))
