@@ -1,20 +1,23 @@
-"""The peer: the same model as a NumPy array program, as a good quant would write it.
+"""The peer: the same model as a NumPy or CuPy array program, as a good quant would write it.
 
 float32 arrays (loans, paths) in chunks that stay in the cache, `np.exp`, NumPy's generator, nothing from the engines:
 no arithmetic rules, no digests, no reproducible draws a path. It reads the plan's arrays only to have the same book and
 market, and leaves out what a book does not use. Section numbers are those of docs/model.md. It must agree with the
 engines within its Monte Carlo error; it can't agree to the cent.
+
+On a GPU the plan's arrays are CuPy's: NumPy's functions pass them on to CuPy, and what makes new arrays says `like` which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr, ndtri
+import scipy.special
 
 from gpuloan_mc.plan import Plan
 
@@ -33,29 +36,74 @@ class Sample:
     defaults: Array
 
 
-Chunk = Callable[[np.random.Generator, int], tuple[Array, Array]]
+Chunk = Callable[[Any, int], tuple[Array, Array]]
 
 
-def run(plan: Plan, n_paths: int, *, seed: int, workers: int = 1, method: str = "normals") -> Sample:
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What the program asks of NumPy, or of CuPy in its place. `values`: of the largest arrays of a chunk."""
+
+    asarray: Callable[[Array], Any]
+    generators: Callable[[int, int], list[Any]]  # seed, number
+    special: Any
+    values: int
+    to_host: Callable[[Any], Array] = np.asarray
+
+
+def numpy_library() -> Library:
+    """NumPy; arrays of about 2 MiB, the fastest of 256 KiB to 4 MiB."""
+
+    def generators(seed: int, n: int) -> list[Any]:
+        return [np.random.Generator(np.random.SFC64(s)) for s in np.random.SeedSequence(seed).spawn(n)]
+
+    return Library(np.asarray, generators, scipy.special, 2**19)
+
+
+def cupy_library() -> Library:
+    """CuPy, its generator (XORWOW) and special functions; arrays of 256 MiB, which fill a GPU."""
+    import cupy
+    import cupyx.scipy.special
+
+    def generators(seed: int, n: int) -> list[Any]:
+        return [cupy.random.default_rng(seed + k) for k in range(n)]
+
+    return Library(cupy.asarray, generators, cupyx.scipy.special, 2**26, cupy.asnumpy)
+
+
+def run(
+    plan: Plan, n_paths: int, *, seed: int, workers: int = 1, method: str = "normals", library: Library | None = None
+) -> Sample:
     """The losses of a book: of GPU loans, or of plain loans in one period by `method` (see `plain_program`)."""
-    program = gpu_program(plan) if len(plan.loans.index) else plain_program(plan, method)
-    size = chunk_size(plan)
+    library = library or numpy_library()
+    program = GpuProgram(plan, library) if len(plan.loans.index) else plain_program(plan, method, library)
+    size = chunk_size(plan, library)
     counts = [min(size, n_paths - first) for first in range(0, n_paths, size)]
-    generators = [np.random.Generator(np.random.SFC64(s)) for s in np.random.SeedSequence(seed).spawn(len(counts))]
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(program, generators, counts))
-    return Sample(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        parts = list(pool.map(program, library.generators(seed, len(counts)), counts))
+    return Sample(*(np.concatenate([library.to_host(a) for a in column]) for column in zip(*parts, strict=True)))
 
 
-def chunk_size(plan: Plan) -> int:
-    """Paths a chunk: the largest arrays about 2 MiB, the fastest of 256 KiB to 4 MiB."""
-    return max(32, 2**19 // max(len(plan.deployments.key), len(plan.plain.index)))
+def chunk_size(plan: Plan, library: Library) -> int:
+    """Paths a chunk."""
+    return max(32, library.values // max(len(plan.deployments.key), len(plan.plain.index)))
+
+
+def moved(plan: Any, asarray: Callable[[Array], Any]) -> Any:
+    """A plan, or a part of it, with its arrays of numbers made by `asarray`."""
+    changes = {}
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        if is_dataclass(value):
+            changes[field.name] = moved(value, asarray)
+        elif isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biuf":
+            changes[field.name] = asarray(value)
+    return replace(plan, **changes)
 
 
 # --- plain loans in one period ----------------------------------------------------------------------------------------
 
 
-def plain_program(plan: Plan, method: str) -> Chunk:
+def plain_program(plan: Plan, method: str, library: Library) -> Chunk:
     """One-period Gaussian factor model. Methods: normals, a latent variable a loan; uniforms, a conditional PD a path.
 
     Uniforms pay where all loans of a path share their conditional PD: one loading, one PD.
@@ -68,23 +116,25 @@ def plain_program(plan: Plan, method: str) -> Chunk:
     scale = np.exp(obligors.group_log_scale[group] if grouped else obligors.own_log_scale)
     loadings = obligors.group_loadings[group] if grouped else obligors.own_loadings
     own_share = 1 / obligors.group_inverse_residual[group] if grouped else obligors.own_residual
-    limit = (ndtri(-np.expm1(-hazard[kind] * scale)) / own_share).astype(f32)
+    limit = (scipy.special.ndtri(-np.expm1(-hazard[kind] * scale)) / own_share).astype(f32)
     pull = (-loadings.T / own_share).astype(f32)  # (factors, loans)
     weights = (plan.plain.commitment_cents * plan.plain.opening[:, 1] * plan.plain.lgd / 100).astype(f32)
     same = bool(np.ptp(limit) == 0 and np.ptp(pull, axis=1).max() == 0)
     flat = bool(np.ptp(weights) == 0)
     if same:
         limit, pull = limit[:1], pull[:, :1]
+    unit = float(weights[0])
+    limit, pull, weights = (library.asarray(a) for a in (limit, pull, weights))
 
-    def chunk(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    def chunk(rng: Any, n: int) -> tuple[Array, Array]:
         barrier = rng.standard_normal((n, len(pull)), f32) @ pull
         barrier += limit
         if method == "uniforms":
-            hits = rng.random((n, len(weights)), f32) < ndtr(barrier)
+            hits = rng.random((n, len(weights)), f32) < library.special.ndtr(barrier)
         else:
             hits = rng.standard_normal((n, len(weights)), f32) < barrier
         defaults = np.count_nonzero(hits, axis=1)
-        return (defaults * np.float64(weights[0]) if flat else (hits @ weights).astype(np.float64)), defaults
+        return (defaults * unit if flat else (hits @ weights).astype(np.float64)), defaults
 
     return chunk
 
@@ -127,10 +177,10 @@ class Outside:
 class GpuProgram:
     """A book of GPU loans with its columns sorted so that slots are slices."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, library: Library) -> None:
         if plan.obligors.is_t_copula or len(plan.plain.index) or len(plan.obligors.grouped_key):
             raise ValueError("the array program knows the Gaussian copula and books of GPU loans alone")
-        self.plan = plan
+        self.plan, self.special = moved(plan, library.asarray), library.special
         loans, deployments = plan.loans, plan.deployments
         counts = np.diff(loans.first_deployment)
         self.order = np.argsort(-counts, kind="stable")
@@ -141,14 +191,16 @@ class GpuProgram:
         self.dep = {name: getattr(deployments, name)[rows] for name in deployments.__slots__}
         self.dep["loan"] = np.concatenate([np.arange(n) for n in sizes])
         self.loan = {name: getattr(loans, name)[self.order] for name in loans.__slots__ if name != "first_deployment"}
-        starts = np.cumsum([0, *sizes])
+        self.has_support = bool((self.loan["support"] > 0).any())
+        self.values_chips = bool((self.loan["ltv_cap"] > 0).any() or (self.loan["refinance_ltv"] > 0).any())
+        self.dep = {name: library.asarray(column) for name, column in self.dep.items()}
+        self.loan = {name: library.asarray(column) for name, column in self.loan.items()}
+        starts = np.cumsum([0, *sizes]).tolist()
         self.slots = [
             Slot(n, slice(starts[j], starts[j] + n), self.dep["hours"][starts[j] : starts[j] + n, None])
             for j, n in enumerate(sizes)
         ]
         self.commitment = self.loan["commitment_cents"] / 100
-        self.has_support = bool((self.loan["support"] > 0).any())
-        self.values_chips = bool((self.loan["ltv_cap"] > 0).any() or (self.loan["refinance_ltv"] > 0).any())
         self.all_lockable = self.loan["dscr_lockup"][:, None]
         self.sweep = self.loan["sweep_share"][:, None]
         self.dscr_default = self.loan["dscr_default"][:, None]
@@ -156,21 +208,18 @@ class GpuProgram:
             self.loan["dscr_default"] > 0, np.minimum(self.loan["dscr_default_months"], 10_000), 20_000
         ).astype(np.int16)[:, None]
 
-    def __call__(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    def __call__(self, rng: Any, n: int) -> tuple[Array, Array]:
         return Paths(self, rng, n).run()
 
 
-gpu_program = GpuProgram
-
-
-def outside(plan: Plan, rng: np.random.Generator, n: int) -> Outside:
+def outside(plan: Plan, rng: Any, n: int) -> Outside:
     """(2.1)-(2.6), (2.9) without impact, for all months at once."""
     m = plan.market
     months, n_generations = int(m.n_months), len(m.demand_beta)
     u, normals = rng.random((months + 1, 2, n), f32), rng.standard_normal((months + 1, 3, n), f32)
     cumulative = (m.regime_thresholds * EVENT).astype(f32)
-    regimes = np.full((months + 1, n), m.initial_regime, np.int8)
-    demand = np.full((months + 1, n), m.initial_demand, f32)
+    regimes = np.full((months + 1, n), m.initial_regime, np.int8, like=u)
+    demand = np.full((months + 1, n), m.initial_demand, f32, like=u)
     size = at_score(m.jump_table, normals[:, 1])
     jump = np.where(u[:, 1] < m.jump_any * EVENT, np.where(u[:, 1] < m.jump_down * EVENT, -size, size), f32(0))
     own = np.einsum("gh,thn->tgn", m.generation_cholesky, rng.standard_normal((months + 1, n_generations, n), f32))
@@ -191,12 +240,12 @@ def outside(plan: Plan, rng: np.random.Generator, n: int) -> Outside:
     return Outside(regimes, demand, factor, log_price, np.exp(m.spot_premium + premium))
 
 
-def _obsolesce(plan: Plan, rng: np.random.Generator, n: int, log_price: Array) -> None:
+def _obsolesce(plan: Plan, rng: Any, n: int, log_price: Array) -> None:
     """(2.5), (2.6): take Θ off the log prices."""
     m = plan.market
-    t = np.arange(int(m.n_months) + 1, dtype=f32)[:, None]
+    t = np.arange(int(m.n_months) + 1, dtype=f32, like=log_price)[:, None]
     for family in range(len(m.launch_first)):
-        month = np.full(n, m.launch_first[family])
+        month = np.zeros(n, f32, like=log_price) + m.launch_first[family]
         for j in range(32):
             if j > 0:
                 lag = at_score(m.launch_lag_tables[family], rng.standard_normal(n, f32))
@@ -215,7 +264,7 @@ def _obsolesce(plan: Plan, rng: np.random.Generator, n: int, log_price: Array) -
 class Paths:
     """A chunk of paths: state (loans, paths) and (deployments, paths), month by month."""
 
-    def __init__(self, book: GpuProgram, rng: np.random.Generator, n: int) -> None:
+    def __init__(self, book: GpuProgram, rng: Any, n: int) -> None:
         plan, loan, dep = book.plan, book.loan, book.dep
         self.book, self.plan, self.rng, self.n = book, plan, rng, n
         n_loans, n_deployments = len(book.order), len(dep["loan"])
@@ -226,20 +275,21 @@ class Paths:
 
         self.balance, self.reserve = tiled(loan["balance"]), tiled(loan["reserve"])
         self.support = tiled(loan["support"]) if book.has_support else None
-        self.breaches = np.zeros((n_loans, n), np.int16)
-        self.alive = np.ones((n_loans, n), np.bool_)
+        like = self.balance
+        self.breaches = np.zeros((n_loans, n), np.int16, like=like)
+        self.alive = np.ones((n_loans, n), np.bool_, like=like)
         self.pulled_in = rng.random((n_loans, n), f32) < (loan["pulled_in"] * EVENT)[:, None]
         self.let = tiled(dep["tenant"] >= 0)
         self.end = tiled(dep["contract_end"].astype(np.int16))
         self.rate = tiled(dep["contract_rate"])
-        self.claim, self.released = (np.zeros((n_deployments, n), np.bool_) for _ in range(2))
-        self.hazard = np.zeros((plan.obligors.hazard.shape[1], n), f32)
+        self.claim, self.released = (np.zeros((n_deployments, n), np.bool_, like=like) for _ in range(2))
+        self.hazard = np.zeros((plan.obligors.hazard.shape[1], n), f32, like=like)
         self.barrier = self._barriers()
-        self.fallen = np.zeros(self.barrier.shape, np.bool_)
-        self.overhang = np.zeros((len(plan.market.demand_beta), n), f32)
+        self.fallen = np.zeros(self.barrier.shape, np.bool_, like=like)
+        self.overhang = np.zeros((len(plan.market.demand_beta), n), f32, like=like)
         self.back = np.zeros_like(self.overhang)  # chips released this month
         self.sales: dict[int, list[tuple[Array, ...]]] = {}
-        self.losses, self.defaults = np.zeros(n), np.zeros(n, np.int64)
+        self.losses, self.defaults = np.zeros(n, like=like), np.zeros(n, np.int64, like=like)
 
     def _barriers(self) -> Array:
         """(3.3), (3.4): the cumulative hazard at which each obligor defaults, (obligors, paths)."""
@@ -248,7 +298,7 @@ class Paths:
         factors[0] = self.outside.factor
         quality = o.own_residual[:, None] * self.rng.standard_normal((len(o.own_key), self.n), f32)
         quality += o.own_loadings @ factors
-        return -log_ndtr(-quality) * np.exp(-o.own_log_scale)[:, None]
+        return -self.book.special.log_ndtr(-quality) * np.exp(-o.own_log_scale)[:, None]
 
     def run(self) -> tuple[Array, Array]:
         horizon, last = int(self.plan.market.horizon), int(self.plan.market.n_months)
@@ -325,8 +375,8 @@ class Paths:
         """(5.3) net operating income."""
         dep, income = self.book.dep, None
         serving = dep["start"] <= t
-        cost = np.zeros(len(self.balance), f32)
-        np.add.at(cost, dep["loan"], np.where(serving, dep["hourly_opex"], 0) * self.plan.recovery.cost_growth[t])
+        opex = np.where(serving, dep["hourly_opex"], 0) * self.plan.recovery.cost_growth[t]
+        cost = np.bincount(dep["loan"], weights=opex, minlength=len(self.balance)).astype(f32)
         for slot in self.book.slots:
             rate = self.spot[dep["generation"][slot.at]]
             np.copyto(rate, self.rate[slot.at], where=self.let[slot.at])
@@ -448,9 +498,9 @@ class Paths:
 
     def sell(self, t: int, due: list[tuple[Array, ...]]) -> None:
         """(6.3), (6.4)."""
-        i, p, rest, keep, lag, which, d = (np.concatenate(column) for column in zip(*due, strict=True))
-        sizes = [len(entry[0]) for entry in due]
-        which += np.repeat(np.cumsum([0, *sizes[:-1]]), [len(entry[-1]) for entry in due])
+        first = [0, *accumulate(len(entry[0]) for entry in due)]
+        placed = [(*entry[:5], entry[5] + n, entry[6]) for n, entry in zip(first, due, strict=False)]
+        i, p, rest, keep, lag, which, d = (np.concatenate(column) for column in zip(*placed, strict=True))
         dep, m, recovery = self.book.dep, self.plan.market, self.plan.recovery
         g, q = dep["generation"][d], p[which]
         pressure = np.exp(-dep["sale_pressure"][d] * m.inverse_depth[t, g])

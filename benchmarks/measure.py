@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -44,20 +45,54 @@ def child(
     package: bool = True,
 ) -> Answer:
     """A task's answer, or {"failed": why}. `package`: it sees the same gpuloan_mc as this process."""
+    lines, failed = answers(task, arguments, script=script, python=python, timeout=timeout, package=package)
+    return failed or lines[-1]
+
+
+def answers(
+    task: str,
+    arguments: Answer,
+    *,
+    script: Path = Path(__file__),
+    python: str = sys.executable,
+    timeout: float = 3600,
+    package: bool = True,
+) -> tuple[list[Answer], Answer]:
+    """All that a task said, a line each, up to its end or the time limit; and {"failed": why}, or nothing."""
     environment = dict(os.environ)
     if package:
         spec = importlib.util.find_spec("gpuloan_mc")
         assert spec is not None and spec.origin is not None
         found = [str(Path(spec.origin).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
-    command = [python, str(script), task, json.dumps(arguments)]
+    failed: Answer = {}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not finished in {timeout:.0f} s"}
-    if done.returncode:
-        return {"failed": _why(done), "log": _without_folders(done.stderr[-LOG:])}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        done = bounded([python, str(script), task, json.dumps(arguments)], timeout, env=environment)
+        text = done.stdout
+        if done.returncode:
+            failed = {"failed": _why(done), "log": _without_folders(done.stderr[-LOG:])}
+    except subprocess.TimeoutExpired as late:
+        failed, text = {"failed": f"not finished in {timeout:.0f} s"}, str(late.output or "")
+    return [dict(json.loads(line)) for line in text.splitlines() if line.startswith("{") and line.endswith("}")], failed
+
+
+def bounded(command: list[str], timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command that ends in time, with all that it started.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not; `output` is what it said so far.
+    """
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **streams, **options) as process:
+        try:
+            said, complained = process.communicate(timeout=timeout)
+        except BaseException as error:  # Ctrl-C too: its process group is not the terminal's
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise subprocess.TimeoutExpired(command, timeout, said) from None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:
@@ -262,7 +297,7 @@ def arrays(
     from gpuloan_mc.planning import build_plan
 
     plan = build_plan(*cases.CASES[case].book())
-    chunk = program.chunk_size(plan) * threads
+    chunk = program.chunk_size(plan, program.numpy_library()) * threads
     last: list[Any] = [program.run(plan, start, seed=SEED, workers=threads, method=method)]
 
     def run(n_paths: int) -> float:

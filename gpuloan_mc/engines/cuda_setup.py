@@ -198,8 +198,9 @@ def _unknown(machine: Machine, wanted: Sequence[int]) -> Finding | None:
             continue
         if device.capability < OLDEST:
             return _too_old(number, device)
+        what = f"{_capability(number, device)}, which NVRTC {dotted(compiler.version)} does not know"
         return Finding(
-            f"{_capability(number, device)}, which NVRTC {dotted(compiler.version)} does not know: it compiles for sm_{known[0]} to sm_{known[-1]}",
+            f"{what}: it compiles for sm_{known[0]} to sm_{known[-1]}",
             f"Update it with: pip install --upgrade {_extra(compiler.version[0])}",
         )
     return None

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,84 @@ def test_nothing_that_differs_is_passed_over(monkeypatch, part, text):
     import device_page
 
     assert list(device_page.failures({"memory": part})) == [f"memory: {text}"]
+
+
+SLOW_SEAM = """
+import runpy, sys, time
+
+def install():
+    runpy.run_path({seam!r})["install"]()
+    if sys.argv[1] == "digests" and '"cuda"' in sys.argv[2]:
+        import gpuloan_mc
+        simulate, calls = gpuloan_mc.simulate, []
+        def slow(*a, **k):
+            calls.append(1)
+            if len(calls) > 3:  # three of the first book
+                time.sleep(600)
+            return simulate(*a, **k)
+        gpuloan_mc.simulate = slow
+"""
+
+
+def test_an_engine_that_hangs_loses_itself_alone(tmp_path, monkeypatch):
+    """What it said before stays, and the other engines are compared."""
+    seam = tmp_path / "seam.py"
+    seam.write_text(SLOW_SEAM.format(seam=str(HERE / "device_seam.py")))
+    options = "--part equality --book vasicek-100 --book t-copula --check-paths 40 --total 26".split()
+    code, shown, report = device(tmp_path / "report.json", *options, GPULOAN_MC_BENCHMARK_SEAM=str(seam), seam=False)
+    assert code == 1
+    books = report["equality"]["books"]
+    assert books["vasicek-100"]["outcome"] == "equal"
+    assert set(books["vasicek-100"]["digests"]) == {"numpy", "numba", "cuda"}
+    assert set(books["t-copula"]["digests"]) == {"numpy", "numba"}
+    assert "t-copula: cuda: not finished in" in shown
+
+
+def test_a_command_ends_with_all_that_it_started(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import measure
+
+    script = f"sleep 300 & echo $! > {tmp_path}/pid; echo early; wait"
+    with pytest.raises(subprocess.TimeoutExpired) as late:
+        measure.bounded(["sh", "-c", script], 1.0)
+    assert late.value.output == "early\n"
+    stat = Path(f"/proc/{int((tmp_path / 'pid').read_text())}/stat")
+    for _ in range(100):
+        if not stat.exists() or stat.read_text().split(")")[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("it runs on")
+
+
+def test_time_is_kept_for_the_cases(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    now = [0.0]
+    monkeypatch.setattr(device.time, "monotonic", lambda: now[0])
+    clock = device.Clock(465, list(device.PARTS))
+    for part in device.PARTS:
+        clock.begin(part)
+        if part == "cases":
+            assert clock.limit() > device.CASES - 5
+        else:
+            now[0] += clock.limit() + 0.5  # all that it may take, and a bit
+    assert now[0] < 465 - device.CASES + 5
+
+
+def test_the_array_program_stands_beside_engine_cuda(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import arrays
+    import device
+    import device_page
+
+    monkeypatch.setattr(arrays, "cupy_library", arrays.numpy_library)
+    simulate = gpuloan_mc.simulate
+    monkeypatch.setattr(gpuloan_mc, "simulate", lambda *a, engine, **k: simulate(*a, engine="numba", **k))
+    monkeypatch.setitem(device.TIMED, "typical", device.Timed("few loans", lambda: device.gpu_book(30, 30), 16))
+    found = device.array_program("typical", 600, 2)
+    assert found["equality"] == "equal"
+    assert len(found["seconds"]) == 2
+    cuda = found | {"kernel_seconds": 0.5, "issue_limit_slots": 1e9, "paths_per_second": 30 * found["paths_per_second"]}
+    rows = device_page._cases({"cases": {"typical": {"what": "few loans", "cuda": cuda, "array program": found}}})
+    assert "30.0 × cuda's time; 25 (40) or more" in "\n".join(rows)
