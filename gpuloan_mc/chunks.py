@@ -54,6 +54,13 @@ def write_chunk(path: Path, key: RunKey, chunk: Chunk) -> None:
     Raises:
         EnvironmentProblem, UsageError: as `WholeFile`.
     """
+    with WholeFile(path) as stream:
+        for part in chunk_parts(key, chunk):
+            stream.write(part)
+
+
+def chunk_parts(key: RunKey, chunk: Chunk) -> list[Any]:
+    """A chunk as the buffers of bytes of its file, one after another."""
     arrays = {name: np.ascontiguousarray(a, dtype=a.dtype.newbyteorder("<")) for name, a in _arrays(chunk.table)}
     header = asdict(key) | {
         "first_path": chunk.table.first_path,
@@ -69,9 +76,7 @@ def write_chunk(path: Path, key: RunKey, chunk: Chunk) -> None:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    with WholeFile(path) as stream:
-        for part in (digest.digest(), *parts):
-            stream.write(part)
+    return [digest.digest(), *parts]
 
 
 def read_chunk(path: Path, key: RunKey) -> Chunk:
@@ -81,9 +86,19 @@ def read_chunk(path: Path, key: RunKey) -> Chunk:
         BadChunk: the file is damaged, or belongs to another run.
     """
     try:
-        data = memoryview(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise BadChunk(str(error.strerror)) from error
+    return parse_chunk(data, key)
+
+
+def parse_chunk(content: bytes, key: RunKey) -> Chunk:
+    """The chunk of the bytes of a file.
+
+    Raises:
+        BadChunk: they are damaged, or belong to another run.
+    """
+    data = memoryview(content)
     if len(data) < _HASH + 4 or hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
         raise BadChunk("damaged")
     start = _HASH + 4

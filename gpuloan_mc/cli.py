@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from . import __version__, cli_exports, cli_pool, cli_questions, cli_report, cli_runs, cli_stress
-from .cli_options import PATHS, SEED, WORKERS
+from .cli_options import PATHS, SEED, WORKERS, AskedCluster, cluster_options
 from .cli_options import read_book as _read_book
 from .cli_runs import asked_target, end_by_target, progress_option, shown_progress, terminable
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected
@@ -142,6 +142,7 @@ def example(folder: str, loans: int | None, seed: int) -> None:
     help="reject: go on without bad rows and what depends on them.",
 )
 @_scenarios
+@cluster_options
 def run(
     book: str,
     paths: int | None,
@@ -159,6 +160,7 @@ def run(
     as_json: bool,
     on_bad_row: Literal["refuse", "reject"],
     chain: tuple[str, ...],
+    cluster: AskedCluster,
 ) -> None:
     """Simulate BOOK and print its loss distribution."""
     from .run_folder import prepare_run_folder
@@ -168,7 +170,7 @@ def run(
     folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the book has been read
     with _problems_kept(folder):
         portfolio = _read_book(book, on_bad_row)
-        with terminable(), shown_progress(shown, hidden=as_json) as progress:
+        with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as progress:
             result = simulate(
                 portfolio,
                 portfolio.market,
@@ -183,6 +185,8 @@ def run(
                 scenarios=chain,
                 target=target,
                 progress=progress,
+                tell=lambda line: click.echo(line, err=True),
+                **workforce,
             )
     _warn_of_more(portfolio, result.portfolio)
     if as_json:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .errors import problem_lines
+from .errors import UsageError, problem_lines
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
@@ -30,6 +32,47 @@ def read_book(book: str, on_bad_row: Literal["refuse", "reject"] = "refuse") -> 
         for line in [*problem_lines(portfolio.rejected), *portfolio.reconciliation.lines()]:
             click.echo(line, err=True)
     return portfolio
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCluster:
+    """The cluster that options ask for; none: the run is this process's."""
+
+    dask: str | None
+    deadline: float | None
+    insecure_network: bool
+
+    @contextmanager
+    def connected(self) -> Iterator[dict[str, Any]]:
+        """Arguments of `simulate` or `resume` while the cluster is connected."""
+        if self.dask is None:
+            if self.deadline is not None or self.insecure_network:
+                raise UsageError("--deadline and --insecure-network go with --dask, such as --dask local")
+            yield {}
+            return
+        from .cluster import connected
+
+        with connected(self.dask, insecure_network=self.insecure_network) as client:
+            yield {"cluster": client, "deadline": self.deadline}
+
+
+def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--dask` and what goes with it, as one argument `cluster`."""
+
+    @functools.wraps(command)
+    def with_cluster(
+        *, dask: str | None, deadline: float | None, insecure_network: bool, **others: Any
+    ) -> None:
+        command(cluster=AskedCluster(dask, deadline, insecure_network), **others)
+
+    options = (
+        click.option("--insecure-network", is_flag=True, help="Allow tcp:// to another machine, without encryption."),
+        click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+                     help="Give a worker up that does not answer for so long.  [default: 10 × a chunk, at least 60]"),
+        click.option("--dask", metavar="local[:N]|ADDRESS",
+                     help="Run on Dask workers: started here, or of a scheduler at tcp:// or tls://HOST:PORT."),
+    )  # fmt: skip
+    return functools.reduce(lambda function, option: option(function), options, with_cluster)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_options import AskedCluster, cluster_options
 from .errors import EXIT_NOT_CONVERGED, EnvironmentProblem
 from .terminal import count
 
@@ -41,14 +42,21 @@ progress_option = click.option(
 @_workers
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@cluster_options
 def resume(
-    folder: str, extend_paths: int | None, engine: str | None, workers: int | None, shown: str, as_json: bool
+    folder: str,
+    extend_paths: int | None,
+    engine: str | None,
+    workers: int | None,
+    shown: str,
+    as_json: bool,
+    cluster: AskedCluster,
 ) -> None:
     """Go on with the run in DIR that was stopped or killed, or add paths to it."""
     from .cli import print_result
     from .simulation import resume as go_on
 
-    with terminable(), shown_progress(shown, hidden=as_json) as progress:
+    with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as progress:
         result = go_on(
             folder,
             extend_paths=extend_paths,
@@ -56,6 +64,7 @@ def resume(
             workers=workers,
             progress=progress,
             tell=lambda line: click.echo(line, err=True),
+            **workforce,
         )
     if as_json:
         click.echo(result.to_json())

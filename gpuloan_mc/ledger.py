@@ -60,10 +60,13 @@ class Ledger:
 
     def gap(self, end: int) -> tuple[int, int] | None:
         """The first paths below `end` that are not in, from and to; None: all are."""
-        first = self.ranges[0][1] if self.ranges and self.ranges[0][0] == 0 else 0
-        if first >= end:
-            return None
-        return first, min([end, *(a for a, _ in self.ranges if a > first)])
+        return next(iter(self.gaps(end)), None)
+
+    def gaps(self, end: int) -> list[tuple[int, int]]:
+        """All paths below `end` that are not in, from and to, in order."""
+        starts, ends = [a for a, _ in self.ranges], [0, *(b for _, b in self.ranges)]
+        pairs = zip(ends, [*starts, end], strict=True)
+        return [(first, min(stop, end)) for first, stop in pairs if first < min(stop, end)]
 
     @property
     def losses(self) -> I64:

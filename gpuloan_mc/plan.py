@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -262,7 +262,7 @@ class Plan:
         return buffer.getvalue()
 
     @classmethod
-    def load(cls, path: str | Path) -> Plan:
+    def load(cls, path: str | Path | IO[bytes]) -> Plan:
         """The plan of an .npz file written from `to_bytes`."""
         with np.load(path, allow_pickle=False) as stored:
             parts: dict[str, Any] = {}

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
 from .chunks import Chunk
-from .engines.base import Engine
-from .engines.choice import choose_engine, default_paths, make_engine
-from .engines.pace import Pace
+from .engines.choice import choose_engine, default_paths, event_engine, make_engine
 from .errors import EnvironmentProblem, Interrupted, UsageError
 from .ledger import PRICE_PATHS, Ledger
 from .manifest import read_manifest
@@ -28,6 +27,7 @@ from .run_folder import Job, RunFolder, prepare_run_folder
 from .scenario import Scenario, as_scenario, stressed
 from .target import MAX_PATHS as TARGET_PATHS
 from .target import Target
+from .workforce import LocalWork, Workforce
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
@@ -51,6 +51,9 @@ def simulate(
     scenarios: Sequence[Scenario | str | Path] = (),
     target: Target | None = None,
     progress: Progress | None = None,
+    cluster: Any = None,
+    deadline: float | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Result:
     """The loss distribution of a book.
 
@@ -73,6 +76,10 @@ def simulate(
         target: stop as soon as a measure is so sure (`gpuloan_mc.target`); `n_paths` is then the most paths to take, None:
             10,000,000. `result.target` and summary.json tell what was reached.
         progress: called with (paths done, paths in all) after each chunk.
+        cluster: a `distributed.Client`: its workers run the paths (docs/cluster.md), each with `engine`.
+        deadline: seconds without an answer after which a worker of the cluster is given up; None: ten times the median of
+            a chunk, at least 60.
+        tell: called with a line for each worker of the cluster that is refused or given up.
 
     Raises:
         UsageError: an argument is out of range, or `out` can't be used.
@@ -80,30 +87,53 @@ def simulate(
         Interrupted: Ctrl-C; says how far the run has come.
         InputRejected: the book does not fit the market or a scenario, or cannot be planned.
     """
-    devices = device_numbers(devices)
-    name, reason = choose_engine(engine, devices)
-    if n_paths is None:
-        n_paths = default_paths(name) if target is None else TARGET_PATHS
-    n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     seed = whole_number("seed", seed, 0, MAX_SEED)
-    if chunk is not None:
-        chunk = whole_number("chunk", chunk, 1, MAX_PATHS)
-    if workers is not None:
-        workers = whole_number("workers", workers, 1, MAX_WORKERS)
+    force = _workforce(engine, workers, devices, chunk, cluster, deadline, tell)
+    if n_paths is None:
+        n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
+    n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     if market != portfolio.market:
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
     chain = [as_scenario(s) for s in scenarios]
     portfolio, market = stressed(portfolio, market, chain)
     with nullcontext() if out is None else RunFolder(prepare_run_folder(out)) as folder:
-        runner = make_engine(name, workers, devices)
         start = time.perf_counter()
         plan = build_plan(portfolio, market)
         planned = time.perf_counter() - start
         applied = tuple((s.name, s.digest) for s in chain)
-        job = Job(portfolio, plan, n_paths, seed, name, reason, applied, target)
+        job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target)
         if folder is not None:
             folder.begin(job, host=host)
-        return _run(job, runner, Ledger(plan, n_paths), planned, chunk, folder, progress)
+        return _run(job, force, Ledger(plan, n_paths), planned, folder, progress)
+
+
+def _workforce(
+    engine: str,
+    workers: int | None,
+    devices: Sequence[int] | None,
+    chunk: int | None,
+    cluster: Any,
+    deadline: float | None,
+    tell: Callable[[str], None] | None,
+) -> Workforce:
+    """What runs the paths: an engine here, or the workers of a cluster."""
+    if chunk is not None:
+        chunk = whole_number("chunk", chunk, 1, MAX_PATHS)
+    if workers is not None:
+        workers = whole_number("workers", workers, 1, MAX_WORKERS)
+    numbers = device_numbers(devices)
+    if cluster is None:
+        if deadline is not None:
+            raise UsageError("a deadline is for the workers of a cluster; leave it away, or name a cluster")
+        name, reason = choose_engine(engine, numbers)
+        return LocalWork(make_engine(name, workers, numbers), reason, chunk)
+    if workers is not None or numbers is not None:
+        raise UsageError("workers of a cluster have their own threads and devices; leave workers and devices away")
+    if deadline is not None and not 0 < deadline < math.inf:
+        raise UsageError(f"deadline is {deadline!r:.40}; it must be a number of seconds above 0")
+    from .cluster import Crew
+
+    return Crew(cluster, engine, deadline=deadline, chunk=chunk, tell=tell)
 
 
 def resume(
@@ -115,6 +145,8 @@ def resume(
     devices: Sequence[int] | None = None,
     chunk: int | None = None,
     progress: Progress | None = None,
+    cluster: Any = None,
+    deadline: float | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Result:
     """Go on with the run of a folder that was stopped or killed: the result, to the last cent, of one that was not.
@@ -123,8 +155,9 @@ def resume(
         folder: written by `simulate(out=...)` or `gpuloan-mc run --out`.
         extend_paths: paths in all, more than the run had; the others are added to them.
         engine: as for `simulate`; None: the run's own.
-        workers, devices, chunk, progress: as for `simulate`.
-        tell: called with a line for each file of finished paths that is damaged or of another run; they are run again.
+        workers, devices, chunk, progress, cluster, deadline: as for `simulate`.
+        tell: called with a line for each file of finished paths that is damaged or of another run, which are run again, and
+            for each worker of the cluster that is refused or given up.
 
     Raises:
         UsageError: the folder holds no run, or its book, its manifest or the program is another than when it began.
@@ -137,11 +170,11 @@ def resume(
         n_paths = job.n_paths if extend_paths is None else whole_number("extend_paths", extend_paths, 1, MAX_PATHS)
         if extend_paths is not None and n_paths <= job.n_paths:
             raise UsageError(f"{folder} is a run of {job.n_paths:,} paths already; extend it to more than these")
-        if engine is not None or devices is not None:
-            name, reason = choose_engine(engine or "auto", device_numbers(devices))
-            job = dataclasses.replace(job, engine=name, engine_reason=reason)
-        runner = make_engine(job.engine, workers, device_numbers(devices))
-        finished = _with_prices(job, runner, place) if place.complete else None
+        asked = "auto" if engine is None and (devices is not None or cluster is not None) else engine
+        force = _workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell)
+        if asked is not None:
+            job = dataclasses.replace(job, engine=force.engine, engine_reason=force.reason)
+        finished = _with_prices(job, place) if place.complete else None
         ledger = Ledger(job.plan, n_paths)
         if finished is not None and extend_paths is None:
             place.chunks.remove()  # a run killed at its very end leaves them
@@ -154,12 +187,12 @@ def resume(
         for path, why in place.chunks.bad.items():
             if tell is not None:
                 tell(f"{path}: {why}; its paths are run again")
-        return _run(job, runner, ledger, time.perf_counter() - start, chunk, place, progress)
+        return _run(job, force, ledger, time.perf_counter() - start, place, progress)
 
 
-def _with_prices(job: Job, engine: Engine, folder: RunFolder) -> Chunk:
+def _with_prices(job: Job, folder: RunFolder) -> Chunk:
     """A finished run as one chunk. Prices are not among its files: the paths that have them are run again."""
-    chunk = folder.finished()
+    chunk, engine = folder.finished(), event_engine(job.engine)
     engine.prepare(job.plan)
     again = engine.run(job.plan, job.seed, 0, min(job.n_paths, PRICE_PATHS), prices=True)
     if not np.array_equal(again.loss, chunk.table.loss[:PRICE_PATHS]):
@@ -172,26 +205,22 @@ def _with_prices(job: Job, engine: Engine, folder: RunFolder) -> Chunk:
 
 def _run(
     job: Job,
-    engine: Engine,
+    force: Workforce,
     ledger: Ledger,
     planned: float,
-    chunk: int | None,
     folder: RunFolder | None,
     progress: Progress | None,
 ) -> Result:
     """Run the paths that the ledger lacks."""
     with _told(job, ledger, folder):
         start = time.perf_counter()
-        engine.prepare(job.plan)
+        force.prepare(job.plan)
         prepared = time.perf_counter()
         before = 0.0 if folder is None else folder.seconds
-        pace = (
-            Pace(engine.first_chunk(job.plan), engine.longest_chunk(job.plan)) if chunk is None else Pace(chunk, chunk)
-        )
         for look in [job.n_paths] if job.target is None else job.target.looks(job.n_paths):
             if look < ledger.end:
                 continue  # the run has gone beyond it
-            _add_paths(job, engine, pace, look, ledger, folder, progress)
+            _add_paths(job, force, look, ledger, folder, progress)
             if job.target is not None and job.target.error_of(ledger.losses[:look]) <= job.target.error:
                 ledger.cut(look)
                 break
@@ -217,8 +246,7 @@ def _result(job: Job, ledger: Ledger, timings: dict[str, float]) -> Result:
 
 def _add_paths(
     job: Job,
-    engine: Engine,
-    pace: Pace,
+    force: Workforce,
     end: int,
     ledger: Ledger,
     folder: RunFolder | None,
@@ -227,14 +255,7 @@ def _add_paths(
     """Run all paths below `end` that the ledger lacks."""
     if progress is not None:
         progress(ledger.done, job.n_paths)
-    while (gap := ledger.gap(end)) is not None:
-        first, stop = gap
-        # the paths whose prices are kept are chunks of their own
-        stop = min(first + pace.size, PRICE_PATHS if first < PRICE_PATHS else stop, stop)
-        prices = first < PRICE_PATHS
-        start = time.perf_counter()
-        table = pace.timed(lambda: engine.run(job.plan, job.seed, first, stop - first, prices=prices))  # noqa: B023
-        seconds = time.perf_counter() - start
+    for table, seconds in force.tables(job, ledger, end):
         ledger.add(table)
         if folder is not None:
             folder.add(table, seconds)

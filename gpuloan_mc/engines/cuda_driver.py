@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class DeviceFacts:
     capability: tuple[int, int]
     n_bytes: int
     mode: int = DEFAULT
+    uuid: str = ""  # as nvidia-smi writes it: GPU-…
 
     def __str__(self) -> str:
         major, minor = self.capability
@@ -75,4 +77,15 @@ def _device(library: Any, number: int) -> DeviceFacts:
         return value.value
 
     capability = attribute(_MAJOR), attribute(_MINOR)
-    return DeviceFacts(name.value.decode(errors="replace"), capability, n_bytes.value, attribute(_MODE))
+    facts = name.value.decode(errors="replace"), capability, n_bytes.value, attribute(_MODE)
+    return DeviceFacts(*facts, _uuid(library, handle))
+
+
+def _uuid(library: Any, handle: ctypes.c_int) -> str:
+    """Of a GPU, or of a part of one; drivers before CUDA 11.4 do not tell."""
+    tell = getattr(library, "cuDeviceGetUuid_v2", None)
+    if tell is None:
+        return ""
+    found = ctypes.create_string_buffer(16)
+    tell(found, handle)
+    return f"GPU-{uuid.UUID(bytes=found.raw)}"

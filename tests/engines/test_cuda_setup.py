@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from dataclasses import dataclass, replace
 
 import pytest
@@ -216,10 +217,16 @@ class Library:
         value._obj.value = {75: facts.capability[0], 76: facts.capability[1], 20: facts.mode}[which]
         return 0
 
+    def cuDeviceGetUuid_v2(self, found, handle):
+        found.raw = uuid.UUID(self.devices[handle.value].uuid.removeprefix("GPU-")).bytes
+        return 0
+
 
 def test_the_driver_is_asked_through_its_library():
-    two = (H200, DeviceFacts("NVIDIA L4", (8, 9), 24 * 2**30, cuda_driver.EXCLUSIVE))
+    numbers = [f"GPU-{uuid.UUID(int=n)}" for n in (5, 6)]
+    two = (replace(H200, uuid=numbers[0]), DeviceFacts("NVIDIA L4", (8, 9), 24 * 2**30, cuda_driver.EXCLUSIVE, numbers[1]))
     assert cuda_driver.ask(Library(devices=two)) == Driver((13, 1), 0, two)
+    assert numbers[0] == "GPU-00000000-0000-0000-0000-000000000005"
     assert cuda_driver.ask(Library(status=100), "-1") == Driver((13, 1), 100, (), "-1")
     assert str(two[1]) == "NVIDIA L4, sm_89, 24,576 MiB"
 
