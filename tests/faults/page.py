@@ -30,6 +30,12 @@ FAULTS = [
     ("SIGTERM", "the run ends within 2 s with exit 5, tells the figures so far and how to go on",
      "faults/test_runs.py::test_a_signal_stops_a_run_that_goes_on_later", "signal SIGTERM"),
     ("Ctrl-C", "the same", "faults/test_runs.py::test_a_signal_stops_a_run_that_goes_on_later", "signal SIGINT"),
+    ("odd locales, time zones, masks, homes, names, a working folder that has gone, a forked child",
+     "the same digest, or a sentence", "faults/test_surroundings.py::test_a_child_forked_after_a_run", "surroundings"),
+    ("little memory of the host, in steps", "the same digest, or exit 4 and a sentence",
+     "faults/test_surroundings.py::test_little_memory_of_the_host", "host memory"),
+    ("the n-th allocation on a (fake) device fails", "smaller chunks and the same integers; where even the plan has no room, MiB "
+     "needed and free", "faults/test_surroundings.py::test_an_allocation_on_the_device_fails", "device memory"),
     ("a Dask worker is killed every 1 to 3 s", "the same digest, no chunk counted twice",
      "faults/test_cluster.py::test_workers_killed_every_few_seconds", "worker killed"),
     ("a Dask worker hangs", "given up at the deadline; the same digest", "faults/test_cluster.py::test_workers_that_hang",
