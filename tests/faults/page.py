@@ -32,6 +32,8 @@ FAULTS = [
     ("Ctrl-C", "the same", "faults/test_runs.py::test_a_signal_stops_a_run_that_goes_on_later", "signal SIGINT"),
     ("odd locales, time zones, masks, homes, names, a working folder that has gone, a forked child",
      "the same digest, or a sentence", "faults/test_surroundings.py::test_a_child_forked_after_a_run", "surroundings"),
+    ("a book's files cut off, with flipped bits, in other encodings, too deep or too long", "refused in sentences, within 2 s",
+     "faults/test_inputs.py::test_damaged_tapes_are_refused_in_sentences", "damaged inputs"),
     ("little memory of the host, in steps", "the same digest, or exit 4 and a sentence",
      "faults/test_surroundings.py::test_little_memory_of_the_host", "host memory"),
     ("the n-th allocation on a (fake) device fails", "smaller chunks and the same integers; where even the plan has no room, MiB "
