@@ -250,9 +250,11 @@ class Crew:
 
     def _submit(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task for one worker and no other; its future comes back by `_take`."""
-        future = self._client.submit(
-            function, *arguments, workers=[address], allow_other_workers=False, pure=False, retries=0
-        )
+        options = {"workers": [address], "allow_other_workers": False, "pure": False, "retries": 0}
+        try:
+            future = self._client.submit(function, *arguments, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise EnvironmentProblem(f"the Dask scheduler has gone ({error})") from error
         future.add_done_callback(self._done.put)
         return future
 

@@ -140,6 +140,15 @@ def test_one_worker_alone_checks_nothing_and_ends(client, book, monkeypatch):
     assert run(book, cluster=client).digest == run(book).digest
 
 
+def test_a_client_that_was_closed_is_told(client, book, monkeypatch):
+    def closed(*_, **__):
+        raise RuntimeError("Client is closed")
+
+    monkeypatch.setattr(client, "submit", closed)
+    with pytest.raises(EnvironmentProblem, match=r"the Dask scheduler has gone \(Client is closed\)"):
+        run(book, cluster=client)
+
+
 def test_no_deadline_without_a_cluster(book):
     with pytest.raises(UsageError, match="a deadline is for the workers of a cluster"):
         run(book, deadline=3.0)
