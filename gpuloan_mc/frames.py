@@ -66,10 +66,18 @@ def timeline(result: Result) -> pd.DataFrame:
         "price_paths": np.full(months, len(result.prices)),
     }
     for g, gpu in enumerate(_generations(result)):
-        points = np.quantile(result.prices[:, 1:, :, g].astype(np.float64), PRICE_POINTS, axis=0)
-        values = points.transpose(2, 0, 1).reshape(-1, months)  # contract points, then spot points
+        prices = result.prices[:, 1:, :, g].astype(np.float64)
+        figures = [*np.quantile(prices, PRICE_POINTS, axis=0), prices.mean(axis=0), _errors(prices)]
+        values = np.stack(figures).transpose(2, 0, 1).reshape(-1, months)  # those of contract prices, then of spot
         columns |= dict(zip(price_columns(gpu), values, strict=True))
     return pd.DataFrame(columns)
+
+
+def _errors(sample: F64) -> F64:
+    """Standard errors of means over the first axis; nan with one path."""
+    if len(sample) < 2:
+        return np.full(sample.shape[1:], np.nan)
+    return np.asarray(sample.std(axis=0, ddof=1) / np.sqrt(len(sample)))
 
 
 def _generations(result: Result) -> list[str]:

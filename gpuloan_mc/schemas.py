@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Kind = Literal["int64", "int32", "float64", "string", "decimal", "bool_"]
 
@@ -72,9 +72,11 @@ PRICE_POINTS = (0.05, 0.25, 0.50, 0.75, 0.95)
 
 def price_columns(gpu: str) -> list[str]:
     """The price columns of a generation in timeline.parquet."""
-    return [f"{kind}_{gpu}_p{round(100 * p):02}" for kind in ("contract", "spot") for p in PRICE_POINTS]
+    figures = [*(f"p{round(100 * p):02}" for p in PRICE_POINTS), "mean", "mean_se"]
+    return [f"{kind}_{gpu}_{figure}" for kind in ("contract", "spot") for figure in figures]
 
 
+_PRICE_FIGURES = [*(f"{p:.0%} point" for p in PRICE_POINTS), "mean", "standard error of the mean"]
 _POINTS_TEXT = "of the paths' {} price of a chip's hour, dollars; first `price_paths` paths"
 
 FILES: dict[str, FileSchema] = {
@@ -119,9 +121,8 @@ FILES: dict[str, FileSchema] = {
             *(_f(f"loss_cents_{cause}", "decimal", f"Σ loss of the defaults by the cause {cause}") for cause in CAUSES),
             _f("price_paths", "int64", "paths behind the price points: the run's first, at most 10,000"),
             *(
-                _f(f"{kind}_<gpu>_p{round(100 * p):02}", "float64", f"{p:.0%} point {_POINTS_TEXT.format(kind)}")
-                for kind in ("contract", "spot")
-                for p in PRICE_POINTS
+                _f(name, "float64", f"{what} {_POINTS_TEXT.format(name.split('_')[0])}")
+                for name, what in zip(price_columns("<gpu>"), 2 * _PRICE_FIGURES, strict=True)
             ),
         ),
     ),

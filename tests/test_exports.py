@@ -296,7 +296,7 @@ def test_a_stress_is_read_back_and_must_be_of_the_same_book(run, stressed, tmp_p
 @pytest.mark.parametrize(
     "change, text",
     [
-        (lambda found: found.update(schema_version=99), "its schema_version is 99, and this version reads 1"),
+        (lambda found: found.update(schema_version=99), "its schema_version is 99, and this version reads 2"),
         (lambda found: found.update(runs=[]), r"stress\.json is damaged. Run gpuloan-mc stress BOOK --out DIR again"),
         (lambda found: found.update(runs=[1]), r"stress\.json is damaged"),
         (lambda found: found["runs"][0].update(seconds="long"), r"stress\.json is damaged"),

@@ -93,6 +93,9 @@ def test_price_points_are_those_of_the_paths(busy_run):
             exact = np.quantile(values[1:31, :, g].astype(np.float64), [0.05, 0.5], axis=1)
             assert np.allclose(table[f"{kind}_{gpu}_p05"], exact[0])
             assert np.allclose(table[f"{kind}_{gpu}_p50"], exact[1])
+            sample = values[1:31, :, g].astype(np.float64)
+            assert np.allclose(table[f"{kind}_{gpu}_mean"], sample.mean(axis=1))
+            assert np.allclose(table[f"{kind}_{gpu}_mean_se"], sample.std(axis=1, ddof=1) / np.sqrt(N))
 
 
 def test_blank_segment_values_are_a_value_of_their_own(busy_run):

@@ -78,7 +78,7 @@ def test_no_run_is_told_from_a_run(tmp_path):
     "changes, text",
     [
         ({"complete": False}, "was not finished"),
-        ({"schema_version": 99}, "schema_version is 99, and this version reads 1"),
+        ({"schema_version": 99}, "schema_version is 99, and this version reads 2"),
         ({"rng_scheme": "mt19937"}, "rng_scheme is 'mt19937'"),
         ({"digest": "0" * 64}, "its paths or its plan are not those of its manifest"),
         ({"plan_digest": ""}, "its paths or its plan are not those of its manifest"),

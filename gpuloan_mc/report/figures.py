@@ -94,6 +94,11 @@ class Figures:
         points = (5, 25, 50, 75, 95)
         return {p: self.timeline[f"{kind}_{gpu}_p{p:02}"].to_numpy(np.float64) for p in points}
 
+    def mean_price(self, kind: str, gpu: str) -> tuple[F64, F64]:
+        """Mean of a price and its standard error, months 1 … horizon."""
+        mean, error = (self.timeline[f"{kind}_{gpu}_{name}"].to_numpy(np.float64) for name in ("mean", "mean_se"))
+        return mean, error
+
 
 def _sensitivities(folder: Path) -> pd.DataFrame:
     """sensitivities.parquet of a folder."""

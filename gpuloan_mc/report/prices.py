@@ -112,15 +112,15 @@ def typical_tail(figures: Figures) -> Panel:
     if figures.main_generation is None:
         return Panel("tail", "A typical bad future", title, lines=story, note=note)
     gpu = figures.generations[figures.main_generation]
-    text = f"Contract and spot price of {clean(gpu)} on this path beside the middle and the 90 % band of all futures."
+    text = f"Contract and spot price of {clean(gpu)} on this path beside the mean and the 90 % band of all futures."
     drawing = Drawing.of("tail", title, text, lambda width: _tail_chart(figures, replay, gpu, width))
-    market, fan = replay.market, figures.prices("contract", gpu)
+    market, (mean, error) = replay.market, figures.mean_price("contract", gpu)
     rows = [
-        (str(m), f"{market[f'contract_{gpu}'].iloc[m]:.2f}", f"{fan[50][m - 1]:.2f}",
+        (str(m), f"{market[f'contract_{gpu}'].iloc[m]:.2f}", f"{mean[m - 1]:.2f} ± {error[m - 1]:.2f}",
          f"{market[f'spot_{gpu}'].iloc[m]:.2f}", clean(market["regime"].iloc[m]))
         for m in range(_EVERY, run.horizon_months + 1, _EVERY)
     ]  # fmt: skip
-    head = ("month", "contract, $ an hour", "middle of all", "spot", "regime")
+    head = ("month", "contract, $ an hour", "mean of all", "spot", "regime")
     return Panel(
         "tail",
         "A typical bad future",
@@ -136,7 +136,7 @@ def _tail_chart(figures: Figures, replay: Replay, gpu: str, width: int) -> Chart
     horizon = figures.run.horizon_months
     market = replay.market.iloc[: horizon + 1]
     fan, months = figures.prices("contract", gpu), np.arange(1, horizon + 1, dtype=np.float64)
-    items = [("this path: contract", "s3", "line"), ("spot", "s1 dash", "line"), ("all: middle and 90 %", "s0", "line")]
+    items = [("this path: contract", "s3", "line"), ("spot", "s1 dash", "line"), ("all: mean and 90 %", "s0", "line")]
     chart = framed(width, 225, legend=[i[0] for i in items])
     contract, spot = (market[f"{kind}_{gpu}"].to_numpy(np.float64) for kind in _KINDS)
     x = chart.x_scale(0, horizon)
@@ -148,7 +148,8 @@ def _tail_chart(figures: Figures, replay: Replay, gpu: str, width: int) -> Chart
         [(x(m), y(v)) for m, v in zip(months[has], fan[95][has], strict=True)],
         "c0",
     )
-    chart.line([(x(m), y(v)) for m, v in zip(months, fan[50], strict=True)], "s0")
+    mean, _ = figures.mean_price("contract", gpu)
+    chart.line([(x(m), y(v)) for m, v in zip(months, mean, strict=True)], "s0")
     chart.line([(x(float(m)), y(v)) for m, v in enumerate(spot)], "s1 dash")
     chart.line([(x(float(m)), y(v)) for m, v in enumerate(contract)], "s3")
     chart.x_axis(x, "month from the start date")
