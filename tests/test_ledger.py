@@ -90,7 +90,7 @@ def test_a_finished_run_is_read_again(whole):
 
 @pytest.mark.parametrize("price_paths", [10_000, 100])
 def test_paths_are_added_exactly(tmp_path, whole, monkeypatch, price_paths):
-    for module in ("ledger", "simulation"):
+    for module in ("ledger", "simulation", "workforce"):
         monkeypatch.setattr(f"gpuloan_mc.{module}.PRICE_PATHS", price_paths)
     portfolio = whole[1].portfolio
     options = {"seed": 5, "engine": "numpy"}
