@@ -43,8 +43,8 @@ def timing(figures: Figures) -> Panel:
         Drawing.of("timing-defaults", "Defaults by month and cause", f"Mean number of defaults. {text}",
                    lambda w: _stack(w, count, rate_errors, "loans defaulting a month, mean")),
     )  # fmt: skip
-    return Panel("timing", "When and why", title, drawings, (_by_year(loss, count, money),),
-                 note="Whiskers: 95 % about the month's total.")  # fmt: skip
+    note = "Causes are stacked in the legend's order, the first at the bottom. Whiskers: 95 % about the month's total."
+    return Panel("timing", "When and why", title, drawings, (_by_year(loss, count, money),), note=note)
 
 
 def money_values(values: F64, money: Money) -> F64:
