@@ -10,6 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.report import layers
 from gpuloan_mc.report.charts import Scale, ticks
 from gpuloan_mc.report.figures import Figures
+from gpuloan_mc.report.losses import exceedance_chart
 from gpuloan_mc.report.page import PANELS, page, table_html
 from gpuloan_mc.report.panel import Money, Table, dollars, number, share
 
@@ -389,3 +391,11 @@ def test_ticks_are_round_and_inside():
     assert Scale(1e-4, 1, 0, 100, log=True).ticks(5) == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1])
     assert Scale(0, 10, 100, 0)(5) == 50
     assert np.isclose(Scale(1, 100, 0, 1, log=True)(10), 0.5)
+
+
+@pytest.mark.parametrize("n", [1000, 200_000, 3_000_000])
+def test_rare_probabilities_have_room_beside_the_axis(n):
+    chart = exceedance_chart(SimpleNamespace(losses=np.arange(n, dtype=np.float64)), 720)
+    labels = re.findall(r">([\d.]+%)<", chart.svg("t", "title", "text"))
+    assert len(labels) > 3
+    assert chart.plot[0] - 6 >= 6.6 * max(map(len, labels))

@@ -195,9 +195,10 @@ def exceedance_chart(figures: Figures, width: int = WIDE) -> Chart:
     """The curve, its band, and the levels that a committee asks for."""
     losses, n = figures.losses, len(figures.losses)
     money, points = Money.of(losses[-1]), _exceeded(losses, _POINTS)
-    chart = framed(width, 270)
+    rarest = 10.0 ** math.floor(math.log10(1 / n))
+    chart = framed(width, 270, left=max(52.0, 12 + 7.0 * len(percent(rarest))))  # room for 0.0000001%
     x = chart.x_scale(0, money(losses[-1]) or 1)
-    y = chart.y_scale(10.0 ** math.floor(math.log10(1 / n)), 1, log=True)
+    y = chart.y_scale(rarest, 1, log=True)
     chart.y_axis(y, "probability of losing more (log scale)", percent)
     at = [(x(money(v)), p, low, high) for v, p, low, high in points]
     chart.band([(a, y(low)) for a, _, low, _ in at], [(a, y(high)) for a, _, _, high in at], "c0")
