@@ -170,7 +170,7 @@ def run(
     folder = None if out is None else prepare_run_folder(out)  # refused now rather than after the book has been read
     with _problems_kept(folder):
         portfolio = _read_book(book, on_bad_row)
-        with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as progress:
+        with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as told:
             result = simulate(
                 portfolio,
                 portfolio.market,
@@ -184,8 +184,7 @@ def run(
                 host=not no_host,
                 scenarios=chain,
                 target=target,
-                progress=progress,
-                tell=lambda line: click.echo(line, err=True),
+                **told,
                 **workforce,
             )
     _warn_of_more(portfolio, result.portfolio)

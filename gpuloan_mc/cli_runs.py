@@ -6,14 +6,14 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .cli_options import AskedCluster, cluster_options
-from .errors import EXIT_NOT_CONVERGED, EnvironmentProblem
+from .errors import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED, EnvironmentProblem, GpuLoanError
 from .terminal import count
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ progress_option = click.option(
     type=click.Choice(["bar", "json", "none"]),
     default="bar",
     show_default=True,
-    help="json: an object a chunk on stderr, with paths done, paths in all and seconds.",
+    help="json: an object an event on stderr, such as a finished chunk: docs/reliability.md.",
 )
 
 
@@ -56,14 +56,13 @@ def resume(
     from .cli import print_result
     from .simulation import resume as go_on
 
-    with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as progress:
+    with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as told:
         result = go_on(
             folder,
             extend_paths=extend_paths,
             engine=engine,
             workers=workers,
-            progress=progress,
-            tell=lambda line: click.echo(line, err=True),
+            **told,
             **workforce,
         )
     if as_json:
@@ -145,21 +144,37 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def shown_progress(kind: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Progress as it was asked for; `hidden` hides the bar."""
+def shown_progress(kind: str, *, hidden: bool) -> Iterator[dict[str, Any]]:
+    """`progress` and `tell` of a run as they were asked for; `hidden` hides the bar."""
     if kind == "json":
-        start = time.perf_counter()
-
-        def line(done: int, total: int) -> None:
-            seconds = round(time.perf_counter() - start, 3)
-            click.echo(json.dumps({"paths": done, "of": total, "seconds": seconds}), err=True)
-
-        yield line
+        with _events() as arguments:
+            yield arguments
         return
     from .cli_options import progress_bar
 
     with progress_bar(hidden=hidden or kind == "none") as bar:
-        yield bar
+        yield {"progress": bar, "tell": lambda line: click.echo(line, err=True)}
+
+
+@contextmanager
+def _events() -> Iterator[dict[str, Any]]:
+    """Events of a run as objects, a line each, on stderr (docs/reliability.md)."""
+    start = time.perf_counter()
+
+    def event(name: str, **facts: Any) -> None:
+        seconds = round(time.perf_counter() - start, 3)
+        click.echo(json.dumps({"event": name, **facts, "seconds": seconds}), err=True)
+
+    def paths(done: int, total: int) -> None:
+        event("paths", paths=done, of=total)
+
+    try:
+        yield {"progress": paths, "tell": lambda line: event("note", text=line)}
+    except (GpuLoanError, KeyboardInterrupt) as error:
+        code = error.exit_code if isinstance(error, GpuLoanError) else EXIT_INTERRUPTED
+        event("stopped", text=str(error), exit_code=code)
+        raise
+    event("done")
 
 
 COMMANDS: tuple[Any, ...] = (resume, verify)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gpuloan_mc import cli, doctor, simulation
 from gpuloan_mc.inputs.books import bundled_books
@@ -432,3 +433,17 @@ def test_a_run_to_a_target_says_what_it_reached(tmp_path):
 def test_a_folder_that_is_no_run_is_told(tmp_path):
     for command in ("resume", "verify"):
         assert "has no readable manifest.json; name a folder" in gpuloan_mc(command, tmp_path, code=2).stderr
+
+
+def test_events_are_objects_for_machines(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    command = ["run", "vasicek-100", "--engine", "numpy", "--paths", "300", "--chunk", "100", "--out", str(out), "--json"]
+    done = CliRunner().invoke(cli.cli, [*command, "--progress", "json"])
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [e["event"] for e in events] == ["paths"] * 4 + ["done"]
+    assert [e["paths"] for e in events[:-1]] == [0, 100, 200, 300]
+    assert all(e["seconds"] >= 0 for e in events)
+    refused = CliRunner().invoke(cli.cli, ["resume", str(tmp_path / "nothing"), "--progress", "json"])
+    (event,) = [json.loads(line) for line in refused.stderr.splitlines()]
+    assert (event["event"], event["exit_code"]) == ("stopped", 2)
+    assert "is no folder" in event["text"]

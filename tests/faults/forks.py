@@ -189,10 +189,12 @@ def judged(
 def kills(root: Path, n_runs: int, seed: int) -> Iterator[dict[str, Any]]:
     """Runs killed at random moments and resumed until they are done."""
     book, chance = small_book(), random.Random(seed)
-    start = time.perf_counter()
-    digest = in_child(root, lambda: run(book, root / "whole", SEED))
-    seconds = time.perf_counter() - start
-    new = contents(root / "whole")
+    took = []
+    for k in range(3):  # the shortest: a machine that was busy for a moment would kill too late
+        start = time.perf_counter()
+        digest = in_child(root, lambda: run(book, root / f"whole {k}", SEED))  # noqa: B023
+        took.append(time.perf_counter() - start)
+    seconds, new = min(took), contents(root / "whole 0")
     for i in range(n_runs):
         folder, told, n_kills, code = root / f"run {i}", root / f"{i}.json", 0, -signal.SIGKILL
         child = forked(lambda: run(book, folder, SEED), told)  # noqa: B023

@@ -73,6 +73,10 @@ A run with `--out DIR` works through its paths in chunks. The chunks of about a 
 brought to the disk; then it counts. A killed run loses what was not in a file yet. `gpuloan-mc resume DIR` reads what is
 there, each file against its SHA-256, runs what is missing, and writes the files that the undisturbed run would have written.
 
+`run` and `resume` with `--progress json` tell their events to machines, a JSON object a line on stderr, each with `event` and
+`seconds` since the start: `paths` (`paths` done, `of` all) after each chunk, `note` (`text`: a file of finished paths that is
+damaged, a worker that is refused or given up), then `done`, or `stopped` (`text`, `exit_code`).
+
 """
 
 

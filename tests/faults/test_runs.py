@@ -241,14 +241,17 @@ def test_a_signal_stops_a_run_that_goes_on_later(tmp_path, number, record):
     )  # fmt: skip
     lines = [json.loads(process.stderr.readline()) for _ in range(4)]
     assert [line["paths"] for line in lines] == [0, 500, 1000, 1500]
-    assert all(set(line) == {"paths", "of", "seconds"} and line["of"] == 60_000 for line in lines)
+    assert all(set(line) == {"event", "paths", "of", "seconds"} and line["of"] == 60_000 for line in lines)
     start = time.perf_counter()
     process.send_signal(number)
     shown, told = process.communicate(timeout=60)
     seconds = time.perf_counter() - start
     assert process.returncode == 5
     assert shown == ""
-    assert "of 60,000 paths: expected loss" in told
+    events = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    assert (events[-1]["event"], events[-1]["exit_code"]) == ("stopped", 5)
+    assert "of 60,000 paths: expected loss" in events[-1]["text"]
+    assert "of 60,000 paths: expected loss" in next(line for line in told.splitlines() if not line.startswith("{"))
     assert told.rstrip().endswith(f"go on with: gpuloan-mc resume {out}")
     assert seconds < 2
     found = json.loads(gpuloan_mc("resume", out, "--json").stdout)
