@@ -89,15 +89,14 @@ def test_workers_killed_every_few_seconds(small_book, digest, record):
                     kills.append(nanny.pid)
 
     counted, runs = Counted(), 0
-    while len(kills) < 10:
+    while len(kills) < 10 or not runs:
         with workers() as (found, client), meanwhile(kill):
             try:
-                while len(kills) < 10:
+                while len(kills) < 10 or not runs:
                     assert run(small_book, client, progress=counted).digest == digest
                     runs += 1
             except EnvironmentProblem as problem:  # Dask's keepers may give up all workers: then a new cluster
                 assert "worker" in str(problem)
-    assert runs
     assert counted.done.count(N) == runs
     record("worker killed", kills=len(kills), runs=runs)
 
@@ -288,7 +287,9 @@ def test_all_workers_die_again_and_again(small_book, monkeypatch, record):
     monkeypatch.setattr(cluster_worker, "run_chunk", die)
     with workers() as (_, client):
         start = time.monotonic()
-        with pytest.raises(EnvironmentProblem, match=r"paths 0 to \d+.* failed 5 times:\nworker tcp://.*: it has gone"):
+        # Dask's keepers may give the workers up before a chunk has failed five times
+        why = r"paths 0 to \d+.* failed 5 times:\nworker tcp://.*: it has gone|no worker of the cluster has been there for 60 s"
+        with pytest.raises(EnvironmentProblem, match=why):
             run(small_book, client, n_paths=CHUNK)
-        assert time.monotonic() - start < 120
+        assert time.monotonic() - start < 300
     record("all die", times=1)
