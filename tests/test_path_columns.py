@@ -109,8 +109,8 @@ import re, gpuloan_mc as g
 market = g.Market.read("vasicek-100")
 portfolio = g.Portfolio.read("vasicek-100", market)
 run = g.simulate(portfolio, market, n_paths={n_paths}, engine="numba")
-print(run.to_json_dict()["expected_shortfall"]["0.999"], 
-      int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)  # not ru_maxrss: it begins as the parent's
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # not ru_maxrss: it begins as the parent's
+print(run.to_json_dict()["expected_shortfall"]["0.999"], int(peak) // 1024)
 """
 
 
