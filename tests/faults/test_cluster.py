@@ -283,13 +283,14 @@ def die(*_):
     os._exit(3)
 
 
+die.__module__ = "__main__"  # so that its code travels: Dask sends the name of what it finds in a module
+
+
 def test_all_workers_die_again_and_again(small_book, monkeypatch, record):
     monkeypatch.setattr(cluster_worker, "run_chunk", die)
     with workers() as (_, client):
         start = time.monotonic()
-        # Dask's keepers may give the workers up before a chunk has failed five times
-        why = r"paths 0 to \d+.* failed 5 times:\nworker tcp://.*: it has gone|no worker of the cluster has been there for 60 s"
-        with pytest.raises(EnvironmentProblem, match=why):
+        with pytest.raises(EnvironmentProblem, match=r"paths 0 to \d+.* failed 5 times:\nworker tcp://.*: it has gone"):
             run(small_book, client, n_paths=CHUNK)
-        assert time.monotonic() - start < 300
+        assert time.monotonic() - start < 120
     record("all die", times=1)
