@@ -131,7 +131,7 @@ def _workforce(
         raise UsageError("workers of a cluster have their own threads and devices; leave workers and devices away")
     if deadline is not None and not 0 < deadline < math.inf:
         raise UsageError(f"deadline is {deadline!r:.40}; it must be a number of seconds above 0")
-    from .cluster import Crew
+    from .crew import Crew
 
     return Crew(cluster, engine, deadline=deadline, chunk=chunk, tell=tell)
 

@@ -1,4 +1,4 @@
-"""What runs the paths of a run: an engine of this process, or the workers of a cluster (`cluster.Crew`)."""
+"""What runs the paths of a run: an engine of this process, or the workers of a cluster (`crew.Crew`)."""
 
 from __future__ import annotations
 

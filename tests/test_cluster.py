@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gpuloan_mc import cli, cluster, cluster_worker
-from gpuloan_mc.cluster import Crew, connected
+from gpuloan_mc import cli, cluster, cluster_worker, crew
+from gpuloan_mc.cluster import connected
+from gpuloan_mc.crew import Crew
 from gpuloan_mc.errors import EnvironmentProblem, UsageError
 from gpuloan_mc.simulation import resume, simulate
 
@@ -116,7 +117,7 @@ def test_some_chunks_are_run_twice(client, book, monkeypatch):
     asked = []
     submit = client.submit
     monkeypatch.setattr(client, "submit", lambda f, *a, **k: asked.append((f, a, k["workers"])) or submit(f, *a, **k))
-    monkeypatch.setattr(cluster, "_CHECK_EVERY", 5)
+    monkeypatch.setattr(crew, "_CHECK_EVERY", 5)
     found = run(book, cluster=client)
     where = {}
     for f, a, workers in asked:
@@ -229,7 +230,7 @@ def test_two_workers_on_one_gpu_are_not_taken(client, book, patched):
 
 
 def test_engines_may_differ_between_workers(client, book, patched, monkeypatch):
-    monkeypatch.setattr(cluster, "_WAIT_FOR_OTHERS", 300.0)  # the other compiles, perhaps
+    monkeypatch.setattr(crew, "_WAIT_FOR_OTHERS", 300.0)  # the other compiles, perhaps
 
     def on_numba():
         from gpuloan_mc import cluster_worker
