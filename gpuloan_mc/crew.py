@@ -6,6 +6,7 @@ a digest; some chunks are run twice, on two workers, and must be the same intege
 
 from __future__ import annotations
 
+import importlib
 import math
 import queue
 import statistics
@@ -101,7 +102,8 @@ class Crew:
         self._client, self._asked, self._deadline, self._chunk = client, engine, deadline, chunk
         self._tell = tell or (lambda line: None)
         self._workers: dict[str, _Worker] = {}
-        self._greeting: dict[Any, str] = {}  # futures of workers that were asked what they are
+        self._greeting: dict[Any, str] = {}  # addresses of workers that were asked what they are, by future
+        self._importing: set[Any] = set()  # those of them that were asked whether gpuloan_mc is there
         self._strangers: dict[str, str] = {}  # addresses that take no part, and why
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._self_test: str | None = None
@@ -143,12 +145,15 @@ class Crew:
             self._lose(address, "it has gone")
         for future in [f for f, address in self._greeting.items() if address not in here]:
             del self._greeting[future]  # it would never come back
+            self._importing.discard(future)
             future.cancel()
         for address, threads in here.items():
             known = address in self._workers or address in self._strangers or address in self._greeting.values()
             if not known:
-                future = self._submit(address, cluster_worker.hello, self._asked, threads)
+                # first by name: a worker that can't import the function of a task dies of it
+                future = self._submit(address, importlib.import_module, cluster_worker.__name__)
                 self._greeting[future] = address
+                self._importing.add(future)
 
     def _here(self) -> dict[str, int]:
         """Addresses and threads of the workers that the scheduler knows.
@@ -176,15 +181,26 @@ class Crew:
 
     def _meet(self, address: str, future: Any) -> None:
         """Accept a worker that has said what it is, or refuse it by name."""
+        if future in self._importing:
+            self._importing.remove(future)
+            threads = self._here().get(address)
+            if future.status == "error":
+                self._refuse(address, f"it can't import gpuloan_mc: {future.exception(timeout=_RESULT_SECONDS)}")
+            elif threads is not None:
+                self._greeting[self._submit(address, cluster_worker.hello, self._asked, threads)] = address
+            return
         facts = _result_of(future)
         why = facts if isinstance(facts, str) else self._stranger(facts)
         if why:
-            self._strangers[address] = why
-            self._tell(f"worker {address} is refused: {why}")
+            self._refuse(address, why)
             return
         threads = self._here().get(address)
         if threads is not None:
             self._workers[address] = _Worker(address, threads, facts)
+
+    def _refuse(self, address: str, why: str) -> None:
+        self._strangers[address] = why
+        self._tell(f"worker {address} is refused: {why}")
 
     def _stranger(self, facts: dict[str, Any]) -> str:
         """Why a worker can't take part; nothing where it can."""

@@ -24,6 +24,12 @@ from gpuloan_mc.simulation import resume, simulate
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
 
 
+@pytest.fixture(autouse=True)
+def all_are_heard(monkeypatch):
+    """A busy machine must not let a run begin before every worker has said what it is."""
+    monkeypatch.setattr(crew, "_WAIT_FOR_OTHERS", 300.0)
+
+
 @pytest.fixture(scope="module")
 def client():
     """Two workers of one thread."""
@@ -229,9 +235,7 @@ def test_two_workers_on_one_gpu_are_not_taken(client, book, patched):
     assert "its GPU GPU-1234 is that of worker tcp://" in told[0]
 
 
-def test_engines_may_differ_between_workers(client, book, patched, monkeypatch):
-    monkeypatch.setattr(crew, "_WAIT_FOR_OTHERS", 300.0)  # the other compiles, perhaps
-
+def test_engines_may_differ_between_workers(client, book, patched):
     def on_numba():
         from gpuloan_mc import cluster_worker
 
@@ -332,3 +336,24 @@ def test_the_page_s_script_prints_what_it_says(tmp_path):
     assert (done.stdout, done.stderr) == (output, "")
     first = next(line for line in text.splitlines() if line.startswith("gpuloan-mc run "))
     assert CliRunner().invoke(cli.cli, first.split()[1:]).exit_code == 0
+
+
+def test_a_worker_without_the_package_is_refused_and_lives(client, book, tmp_path):
+    """A worker of another environment: there gpuloan_mc can't be imported."""
+    (tmp_path / "gpuloan_mc").mkdir()
+    (tmp_path / "gpuloan_mc" / "__init__.py").write_text("raise ImportError('no package of this name')")
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--nthreads", "1", "--no-nanny"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    process = subprocess.Popen(
+        [*worker, "--no-dashboard", "--host", "127.0.0.1"], env=os.environ | {"PYTHONPATH": str(tmp_path)}, **quiet
+    )
+    try:
+        client.wait_for_workers(3, timeout=60)
+        told = []
+        assert run(book, cluster=client, tell=told.append).digest == run(book).digest
+        assert len(told) == 1
+        assert "is refused: it can't import gpuloan_mc: no package of this name" in told[0]
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()

@@ -16,7 +16,7 @@ import cloudpickle
 import distributed
 import pytest
 
-from gpuloan_mc import cluster, cluster_worker, run_folder
+from gpuloan_mc import cluster, cluster_worker, crew, run_folder
 from gpuloan_mc.errors import EnvironmentProblem
 from gpuloan_mc.simulation import resume, simulate
 
@@ -25,6 +25,12 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot im
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(run_folder.__file__).parents[1])}
 COMMAND = [sys.executable, "-P", "-m", "gpuloan_mc.cli"]
 N, CHUNK = 240_000, 2_000
+
+
+@pytest.fixture(autouse=True)
+def all_are_heard(monkeypatch):
+    """A busy machine must not let a run begin before every worker has said what it is."""
+    monkeypatch.setattr(crew, "_WAIT_FOR_OTHERS", 100.0)
 
 
 @contextmanager
