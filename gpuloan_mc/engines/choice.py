@@ -64,9 +64,10 @@ def _auto(devices: Sequence[int] | None) -> tuple[str, str, EnvironmentProblem |
     assert found is not None
     if machine.driver is None or not machine.driver.devices:
         return "numba", f"auto: numba; {found.what}", None
-    if _numba_cuda_problem(machine) is None:
+    other = _numba_cuda_problem(machine)
+    if other is None:
         return "numba-cuda", f"auto: numba-cuda; engine cuda: {found}", None
-    return "numba", f"auto: numba; a GPU is here, but {found}", None
+    return "numba", f"auto: numba; a GPU is here, but engine cuda: {found} And {other}", None
 
 
 def _numba_cuda_problem(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from .numba_cuda_layout import (
     device_book,
     device_work,
 )
+
+T = TypeVar("T")
 
 THREADS = 128  # of a block
 _BLOCKS_A_PROCESSOR = 8
@@ -67,10 +69,10 @@ class NumbaCuda:
         parties = int(book.obligors[2].max(initial=-1)) + 1
         n_blocks = self._blocks_in_flight(sum(a.nbytes for a in device_work(book, PATHS_AT_ONCE, parties)))
         self._threads = 2 if self._target.simulated else THREADS
-        try:
-            self._book = DeviceBook(*self._put(book))
-        except OutOfDeviceMemory as error:
-            raise self._too_small("the plan", sum(a.nbytes for a in book)) from error
+        arrays = _fitting(lambda: self._put(book))
+        if arrays is None:
+            raise self._too_small("the plan", sum(a.nbytes for a in book))
+        self._book = DeviceBook(*arrays)
         self._n_blocks, self._work = self._put_work(book, n_blocks, parties)
         self._capacity = max(_FIRST_EVENTS, PATHS_AT_ONCE * plan.n_loans)
         self._most_paths = _LONGEST_CHUNK
@@ -80,11 +82,11 @@ class NumbaCuda:
         """Memory for paths in flight, and how many blocks have a place in it: fewer where that is all there is."""
         while True:
             work = device_work(book, PATHS_AT_ONCE * n_blocks, parties)
-            try:
-                return n_blocks, DeviceWork(*self._put(work))
-            except OutOfDeviceMemory as error:
-                if n_blocks == 1:
-                    raise self._too_small("a block's paths", sum(a.nbytes for a in work)) from error
+            arrays = _fitting(lambda: self._put(work))  # noqa: B023
+            if arrays is not None:
+                return n_blocks, DeviceWork(*arrays)
+            if n_blocks == 1:
+                raise self._too_small("a block's paths", sum(a.nbytes for a in work))
             n_blocks //= 2
 
     def _put(self, arrays: Iterable[Any]) -> list[Any]:
@@ -138,13 +140,13 @@ class NumbaCuda:
         row = 0
         while row < n_paths:
             n = min(self._most_paths, n_paths - row)
-            try:
-                n_events, events = self._launch(seed, first_path + row, n, prices[row : row + n])
-            except OutOfDeviceMemory as error:
+            found = _fitting(lambda: self._launch(seed, first_path + row, n, prices[row : row + n]))  # noqa: B023
+            if found is None:
                 if n <= FLOOR:
-                    raise self._too_small(f"{n:,} paths", self._launch_bytes(n, prices)) from error
-                self._most_paths, self._capacity = n // 2, max(_FIRST_EVENTS, self._capacity // 2)
+                    raise self._too_small(f"{n:,} paths", self._launch_bytes(n, prices))
+                self._most_paths, self._capacity = max(FLOOR, n // 2), max(_FIRST_EVENTS, self._capacity // 2)
                 continue
+            n_events, events = found
             if n_events > len(events):
                 if n_events <= _EVENT_BYTES // (8 * _EVENT_FIELDS) or n == 1:
                     self._capacity = n_events
@@ -212,6 +214,14 @@ class NumbaCuda:
         name = cuda.get_current_device().name
         free = int(cuda.current_context().get_memory_info().free)
         return no_room(self.name, self.device, name.decode() if isinstance(name, bytes) else str(name), what, needed, free)
+
+
+def _fitting(work: Callable[[], T]) -> T | None:
+    """What the work gives, or None where the device has no room: whatever it had put there by then is gone."""
+    try:
+        return work()
+    except OutOfDeviceMemory:
+        return None
 
 
 def _is_of_cuda(error: Exception) -> bool:

@@ -264,7 +264,8 @@ def test_auto_says_why_it_is_not_cuda(here, monkeypatch):
     name, reason = choice.choose_engine("auto")
     assert name == "numba"
     assert reason == (
-        "auto: numba; a GPU is here, but CuPy is not installed. Install it with: pip install 'gpuloan-mc[cuda13]'."
+        "auto: numba; a GPU is here, but engine cuda: CuPy is not installed. Install it with: pip install 'gpuloan-mc[cuda13]'. "
+        "And engine numba-cuda: missing"
     )
     monkeypatch.setattr(choice, "_numba_cuda_problem", lambda machine: None)
     name, reason = choice.choose_engine("auto")

@@ -75,7 +75,7 @@ class FakeCuda:
     def launch(self, book, work, results, seed, first_path, n_paths):
         self.launches.append(int(n_paths))
         if error := self.fails.get(len(self.launches)):
-            raise error
+            raise error()  # anew: an error that is kept would keep what its frames hold
         found = REFERENCE.events(self.plan, int(seed), int(first_path) + np.arange(int(n_paths)))
         rows = np.stack([found.path, found.loan, found.month, found.cause, found.ead, found.loss], axis=1)
         results.n_events.array[0] = len(rows)
@@ -149,14 +149,17 @@ def test_an_allocation_that_fails_changes_no_figure(cuda, plan, n):
 def test_launches_halve_down_to_a_floor(cuda, plan):
     engine = NumbaCuda()
     engine.prepare(plan)
-    cuda.fails = {k: CudaAPIError(2, "out of memory") for k in range(1, 4)}
+    cuda.fails = {k: lambda: CudaAPIError(2, "out of memory") for k in range(1, 4)}
     np.testing.assert_array_equal(engine.run(plan, 3, 0, 100).loss, REFERENCE.run(plan, 3, 0, 100).loss)
     assert cuda.launches[:4] == [100, 50, 25, 12]
     assert max(cuda.launches[3:]) <= 12  # what did not fit is not tried again
-    cuda.fails = {k: CudaAPIError(2, "out of memory") for k in range(1, 100)}
+    cuda.fails = {k: lambda: CudaAPIError(2, "out of memory") for k in range(1, 100)}
     cuda.launches.clear()
-    with pytest.raises(EnvironmentProblem, match=r"no room for \d+ paths: 1 MiB needed, .* MiB free.*nvidia-smi"):
+    held, cuda.n_bytes = cuda.used, cuda.used + 7 * 2**20
+    with pytest.raises(EnvironmentProblem, match=r"no room for 8 paths: 1 MiB needed, 7 MiB free.*nvidia-smi"):
         engine.run(plan, 3, 0, 100)
+    assert cuda.launches == [12, 8]
+    assert cuda.used == held
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_launches_halve_down_to_a_floor(cuda, plan):
 def test_an_error_of_cuda_is_a_sentence(cuda, plan, status, parts):
     engine = NumbaCuda()
     engine.prepare(plan)
-    cuda.fails = {1: CudaAPIError(status)}
+    cuda.fails = {1: lambda: CudaAPIError(status)}
     with pytest.raises(EnvironmentProblem) as told:
         engine.run(plan, 3, 0, 10)
     for part in ["engine numba-cuda: ", f"([{status}] CUDA says no)", "--engine numba", *parts]:
@@ -178,21 +181,21 @@ def test_an_error_of_cuda_is_a_sentence(cuda, plan, status, parts):
 
 
 def test_an_illegal_address_is_a_bug_of_ours(cuda, plan):
-    cuda.fails = {1: CudaAPIError(700)}
+    cuda.fails = {1: lambda: CudaAPIError(700)}
     with pytest.raises(CudaAPIError):
         NumbaCuda().run(plan, 3, 0, 10)
 
 
 def test_a_compiler_that_fails_is_a_sentence(cuda, plan, monkeypatch):
     monkeypatch.setattr(numba_cuda, "installed_version", lambda name: "0.6.0")
-    cuda.fails = {1: ValueError("ptxas: no such option\nmore")}
+    cuda.fails = {1: lambda: ValueError("ptxas: no such option\nmore")}
     engine = NumbaCuda()
     with pytest.raises(
         EnvironmentProblem, match=r"numba-cuda-mlir 0.6.0 can't compile the kernel \(ValueError: ptxas: no such option\)"
     ):
         engine.run(plan, 3, 0, 10)
     engine.run(plan, 3, 0, 10)
-    cuda.fails = {len(cuda.launches) + 1: ValueError("a bug of ours")}
+    cuda.fails = {len(cuda.launches) + 1: lambda: ValueError("a bug of ours")}
     with pytest.raises(ValueError, match="a bug"):
         engine.run(plan, 3, 0, 10)
 
@@ -231,6 +234,8 @@ def test_the_driver_must_know_the_linker_s_cuda(monkeypatch, driver, linker, pac
     name, reason = choice.choose_engine("auto")
     assert name == ("numba" if parts else "numba-cuda")
     assert parts or reason.startswith("auto: numba-cuda")
+    for part in parts:
+        assert part in reason
 
 
 def test_an_old_device_is_refused(monkeypatch):
