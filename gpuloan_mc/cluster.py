@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,11 +48,25 @@ def _client(distributed: Any, where: str, n_workers: int | None) -> Iterator[Any
     options = {"threads_per_worker": 1, "host": "127.0.0.1", "silence_logs": logging.CRITICAL}
     options |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
     try:
-        cluster = distributed.LocalCluster(n_workers=n_workers, **options)
+        with _deaf_children():
+            cluster = distributed.LocalCluster(n_workers=n_workers, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise EnvironmentProblem(f"the workers of {where} do not start: {error}") from error
     with cluster, distributed.Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started do not hear Ctrl-C, which a terminal sends to them too: this one stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say so
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

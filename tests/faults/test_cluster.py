@@ -151,12 +151,12 @@ def cluster_of_its_own(tmp_path, n=2):
             process.wait()
 
 
-def begin(book, address, out, paths):
+def begin(book, address, out, paths, **options):
     """The command line, when it has some chunks on the disk."""
     command = ["run", str(book), "--paths", str(paths), "--seed", "5", "--engine", "numba", "--chunk", str(CHUNK)]
     command += ["--dask", address, "--out", str(out)]
     with open(f"{out}.stderr", "w") as errors:
-        process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=errors, env=ENVIRONMENT)
+        process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=errors, env=ENVIRONMENT, **options)
     while process.poll() is None and len(list((out / "chunks").glob("*.chunk"))) < 2:
         time.sleep(0.05)
     return process
@@ -201,6 +201,18 @@ def test_the_client_is_killed(tmp_path, long_digest, record):
             with cluster.connected(address) as client:
                 assert resume(out, engine="numba", cluster=client).digest == long_digest
     record("client killed", times=2)
+
+
+def test_ctrl_c_stops_a_cluster_that_was_started_for_the_run(tmp_path, long_digest):
+    """A terminal sends it to the workers too: they tell nothing."""
+    out = tmp_path / "run"
+    process = begin("vasicek-100", "local:2", out, LONG, start_new_session=True)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 5
+    first, last = Path(f"{out}.stderr").read_text().splitlines()
+    assert first.startswith("stopped after ")
+    assert last == f"go on with: gpuloan-mc resume {out}"
+    assert resume(out, engine="numba").digest == long_digest
 
 
 # --- workers that lie -------------------------------------------------------------------------------------------------
