@@ -35,17 +35,9 @@ Answer = dict[str, Any]
 # --- in the parent ----------------------------------------------------------------------------------------------------
 
 
-def child(
-    task: str,
-    arguments: Answer,
-    *,
-    script: Path = Path(__file__),
-    python: str = sys.executable,
-    timeout: float = 3600,
-    package: bool = True,
-) -> Answer:
-    """A task's answer, or {"failed": why}. `package`: it sees the same gpuloan_mc as this process."""
-    lines, failed = answers(task, arguments, script=script, python=python, timeout=timeout, package=package)
+def child(task: str, arguments: Answer, **options: Any) -> Answer:
+    """A task's answer, or {"failed": why}; options as of `answers`."""
+    lines, failed = answers(task, arguments, **options)
     return failed or lines[-1]
 
 
@@ -58,7 +50,10 @@ def answers(
     timeout: float = 3600,
     package: bool = True,
 ) -> tuple[list[Answer], Answer]:
-    """All that a task said, a line each, up to its end or the time limit; and {"failed": why}, or nothing."""
+    """All that a task said, a line each, up to its end or the time limit; and {"failed": why}, or nothing.
+
+    `package`: it sees the same gpuloan_mc as this process.
+    """
     environment = dict(os.environ)
     if package:
         spec = importlib.util.find_spec("gpuloan_mc")

@@ -1,4 +1,4 @@
-"""Put a fake GPU in the place of CuPy's, for benchmarks/device.py in its child processes. Its kernels are the reference."""
+"""Put a fake GPU in the place of CuPy's, for the processes that benchmarks/device.py starts. Its kernels are the reference."""
 
 from __future__ import annotations
 

@@ -133,11 +133,11 @@ def strict(library):
 def books():
     """Plans by name."""
     import cases
-    import device
+    import device_tasks
 
-    yield "gpu", build_plan(*device.gpu_book(40, 30))
-    yield "plain, own loadings", build_plan(*device.plain_book(60, False))
-    yield "plain, in groups", build_plan(*device.plain_book(60, True))
+    yield "gpu", build_plan(*device_tasks.gpu_book(40, 30))
+    yield "plain, own loadings", build_plan(*device_tasks.plain_book(60, False))
+    yield "plain, in groups", build_plan(*device_tasks.plain_book(60, True))
     yield "plain, one loading", build_plan(*cases.pool(60))
 
 

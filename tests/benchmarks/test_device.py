@@ -183,14 +183,14 @@ def test_time_is_kept_for_the_cases(monkeypatch):
 def test_the_array_program_stands_beside_engine_cuda(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import arrays
-    import device
     import device_page
+    import device_tasks
 
     monkeypatch.setattr(arrays, "cupy_library", arrays.numpy_library)
     simulate = gpuloan_mc.simulate
     monkeypatch.setattr(gpuloan_mc, "simulate", lambda *a, engine, **k: simulate(*a, engine="numba", **k))
-    monkeypatch.setitem(device.TIMED, "typical", device.Timed("few loans", lambda: device.gpu_book(30, 30), 16))
-    found = device.array_program("typical", 600, 2)
+    monkeypatch.setitem(device_tasks.TIMED, "typical", device_tasks.Timed("few loans", lambda: device_tasks.gpu_book(30, 30), 16))
+    found = device_tasks.array_program("typical", 600, 2)
     assert found["equality"] == "equal"
     assert len(found["seconds"]) == 2
     cuda = found | {"kernel_seconds": 0.5, "issue_limit_slots": 1e9, "paths_per_second": 30 * found["paths_per_second"]}
