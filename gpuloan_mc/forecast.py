@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from .engines.base import Engine, Footprint
 from .engines.choice import consider_engine, default_paths, make_engine
 from .engines.pace import Pace
 from .errors import EnvironmentProblem
-from .ledger import ledger_bytes
+from .ledger import ledger_bytes, ledger_file_bytes
 from .market import Market
 from .plan import Plan
 from .planning import build_plan
@@ -35,6 +36,7 @@ class Forecast:
     device_bytes: tuple[int, ...]  # of each device
     host_bytes: int  # plan, engine and a chunk
     result_bytes: int  # kept to the end
+    file_bytes: int  # of temporary files, where results are too long for memory
     seconds: float | None  # of the engine; None: not measured
     pilot_paths: int
     unmeasured: str  # why there is no time
@@ -47,6 +49,8 @@ class Forecast:
         """As people read it."""
         devices = [f"{_mib(n)} MiB on device {i + 1} of {len(self.device_bytes)}" for i, n in enumerate(self.device_bytes)]
         memory = [*devices, f"{_mib(self.host_bytes)} MiB on the host, {_mib(self.result_bytes)} MiB more for the results"]
+        if self.file_bytes:
+            memory.append(f"{_mib(self.file_bytes)} MiB of temporary files in {tempfile.gettempdir()}")
         if self.seconds is None:
             expected = f"unmeasured on this device: {self.unmeasured}"
         else:
@@ -104,6 +108,7 @@ def forecast(
         device_bytes=footprint.devices,
         host_bytes=_plan_bytes(plan) + (peak if footprint.host is None else footprint.host),
         result_bytes=ledger_bytes(plan, n_paths),
+        file_bytes=ledger_file_bytes(n_paths),
         seconds=n_paths * seconds / paths,
         pilot_paths=paths,
         unmeasured="",
@@ -127,6 +132,7 @@ def _without_device(
         device_bytes=footprint.devices,
         host_bytes=_plan_bytes(plan) + (footprint.host or 0),
         result_bytes=ledger_bytes(plan, n_paths),
+        file_bytes=ledger_file_bytes(n_paths),
         seconds=None,
         pilot_paths=0,
         unmeasured=str(problem),

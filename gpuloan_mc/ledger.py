@@ -8,19 +8,26 @@ import numpy as np
 
 from .digest import LossDigest
 from .engines.base import PathTable, table_bytes
-from .path_columns import IN_MEMORY, Column
+from .path_columns import IN_MEMORY, Column, check_room
 from .plan import CAUSES, Plan
 from .reference.arithmetic import F32, I32, I64
 from .risk import Moments
 from .totals import N_DIGITS, Totals, carry
 
 PRICE_PATHS = 10_000  # paths whose prices are kept
+_MEMORY_A_PATH = 28  # bytes: two losses, the defaults, and the losses sorted
+_FILES_A_PATH = 36  # the same, and the losses once more while they are sorted
 
 
 def ledger_bytes(plan: Plan, n_paths: int) -> int:
     """Bytes of memory of a ledger of so many paths, their losses sorted once."""
     n_prices = min(n_paths, PRICE_PATHS) * (int(plan.market.horizon) + 1) * 2 * len(plan.market.demand_beta)
-    return (28 * n_paths if n_paths <= IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
+    return (_MEMORY_A_PATH * n_paths if n_paths <= IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
+
+
+def ledger_file_bytes(n_paths: int) -> int:
+    """Bytes of temporary files of a ledger of so many paths, and of what sorts their losses; 0 where memory holds it."""
+    return 0 if n_paths <= IN_MEMORY else _FILES_A_PATH * n_paths
 
 
 class Ledger:
@@ -32,9 +39,13 @@ class Ledger:
         defaulted_balance: its moments; largest_loss: the largest single loss of any path, cents.
         by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
         prices: (min(n_paths, PRICE_PATHS), H + 1, 2, G) contract and spot; G may be 0.
+
+    Raises:
+        EnvironmentProblem: the columns are for files, and there is no room for them.
     """
 
     def __init__(self, plan: Plan, n_paths: int) -> None:
+        check_room(ledger_file_bytes(n_paths))  # of all columns: each alone might find room
         self.n_paths = n_paths
         self.ranges: list[tuple[int, int]] = []  # of paths that are in, from and to, in order and apart
         self._columns = {name: Column(n_paths, np.int64) for name in ("loss", "discounted_loss")}

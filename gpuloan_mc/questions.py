@@ -80,7 +80,9 @@ class Questions(ABC):
     @cached_property
     def ordered(self) -> I64:
         """The losses in rising order, cents."""
-        return path_columns.ordered(self.losses)
+        found = path_columns.ordered(self.losses)
+        found.setflags(write=False)
+        return found
 
     @cached_property
     def loss_distribution(self) -> pd.DataFrame:

@@ -56,6 +56,15 @@ def test_a_gpu_that_is_not_here_is_unmeasured_and_laid_out_all_the_same(book):
         forecast(*book, engine="numba-cuda")
 
 
+def test_temporary_files_are_told(book):
+    few, many = forecast(*book, n_paths=1000, engine="numpy"), forecast(*book, n_paths=10**9, engine="numpy", chunk=50)
+    assert few.file_bytes == 0
+    assert "temporary" not in "".join(few.lines())
+    assert many.file_bytes == 36 * 10**9
+    assert many.result_bytes < 10**9
+    assert "34,333 MiB of temporary files in " in "".join(many.lines())
+
+
 def test_bytes_of_results_are_those_of_the_ledger(busy_book):
     world, portfolio = busy_book()
     plan = build_plan(portfolio, world)

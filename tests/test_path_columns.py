@@ -70,6 +70,14 @@ def test_too_little_room_is_told_before(little_memory, monkeypatch):
         Column(101, np.int64)
 
 
+def test_room_is_looked_at_for_all_columns_before_a_run(little_memory, monkeypatch, busy_run):
+    """Files grow as they are written: each alone would find the room that all of them need."""
+    monkeypatch.setattr(path_columns, "free_bytes", lambda _: 36 * 200 - 1)
+    portfolio = busy_run.portfolio
+    with pytest.raises(EnvironmentProblem, match="columns of the run take 7,200 there"):
+        simulate(portfolio, portfolio.market, n_paths=200, engine="numpy")
+
+
 def test_a_disk_that_fills_up_is_told(little_memory, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -101,7 +109,9 @@ def test_a_run_in_files_says_what_one_in_memory_says(little_memory, tmp_path, bu
             mine, other = (getattr(x.contributions(0.9).tail, name) for x in (found, short))
             assert mine.tolist() == other.tolist()
     assert long.summary().equals(short.summary())
-    assert not long.losses.flags.writeable
+    for found in (long, read, short):
+        assert not found.losses.flags.writeable
+        assert not found.ordered.flags.writeable
 
 
 _LONG_RUN = """
