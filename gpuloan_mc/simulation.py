@@ -88,10 +88,11 @@ def simulate(
         InputRejected: the book does not fit the market or a scenario, or cannot be planned.
     """
     seed = whole_number("seed", seed, 0, MAX_SEED)
+    if n_paths is not None:
+        n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     force = _workforce(engine, workers, devices, chunk, cluster, deadline, tell)
     if n_paths is None:
         n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
-    n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     if market != portfolio.market:
         portfolio = portfolio.replace(market=market)  # the book was checked against another one
     chain = [as_scenario(s) for s in scenarios]
