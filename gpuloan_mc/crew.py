@@ -147,7 +147,7 @@ class Crew:
             del self._greeting[future]  # it would never come back
             self._importing.discard(future)
             future.cancel()
-        for address, threads in here.items():
+        for address in here:
             known = address in self._workers or address in self._strangers or address in self._greeting.values()
             if not known:
                 # first by name: a worker that can't import the function of a task dies of it

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from . import path_columns
 from .digest import LossDigest
 from .engines.base import PathTable, table_bytes
-from .path_columns import IN_MEMORY, Column, check_room
+from .path_columns import Column, check_room
 from .plan import CAUSES, Plan
 from .reference.arithmetic import F32, I32, I64
 from .risk import Moments
@@ -22,12 +23,12 @@ _FILES_A_PATH = 36  # the same, and the losses once more while they are sorted
 def ledger_bytes(plan: Plan, n_paths: int) -> int:
     """Bytes of memory of a ledger of so many paths, their losses sorted once."""
     n_prices = min(n_paths, PRICE_PATHS) * (int(plan.market.horizon) + 1) * 2 * len(plan.market.demand_beta)
-    return (_MEMORY_A_PATH * n_paths if n_paths <= IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
+    return (_MEMORY_A_PATH * n_paths if n_paths <= path_columns.IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
 
 
 def ledger_file_bytes(n_paths: int) -> int:
     """Bytes of temporary files of a ledger of so many paths, and of what sorts their losses; 0 where memory holds it."""
-    return 0 if n_paths <= IN_MEMORY else _FILES_A_PATH * n_paths
+    return 0 if n_paths <= path_columns.IN_MEMORY else _FILES_A_PATH * n_paths
 
 
 class Ledger:
