@@ -140,9 +140,9 @@ class ChunkFolder:
             self.path.mkdir(exist_ok=True)
         write_chunk(self.path / _name(chunk.table), self.key, chunk)
 
-    def read(self, n_paths: int) -> Iterator[Chunk]:
-        """The chunks of paths below `n_paths` in path order, no path twice; what is none of them goes to `bad`."""
-        end = 0
+    def read(self, n_paths: int, first: int = 0) -> Iterator[Chunk]:
+        """The chunks of paths `first` … n_paths - 1 in path order, no path twice; what is none of them goes to `bad`."""
+        end = first
         for path in sorted(self.path.glob("*.chunk")):
             try:
                 chunk = read_chunk(path, self.key)

@@ -65,6 +65,14 @@ def facts(file: Path) -> dict[str, Any]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
+def is_the_file(file: Path, fact: Any) -> bool:
+    """Whether a file is there and is the one of the manifest."""
+    try:
+        return isinstance(fact, dict) and facts(file)["sha256"] == fact.get("sha256")
+    except OSError:
+        return False
+
+
 def check_file(folder: Path, name: str, fact: Any) -> None:
     """Refuse a file that is not the one of the manifest.
 

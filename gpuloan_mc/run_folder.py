@@ -8,27 +8,28 @@ import io
 import os
 import platform
 import shlex
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import __version__
-from .chunks import COLUMNS, Chunk, ChunkFolder, RunKey, read_chunk, write_chunk
 from .chunks import FOLDER as CHUNKS
+from .chunks import Chunk, ChunkFolder, RunKey
 from .engines.base import PathTable, joined, table_bytes
 from .engines.choice import ON_GPU
 from .errors import EnvironmentProblem, UsageError
 from .files import WholeFile, empty_folder, free_bytes, toml_text, write_whole, written
+from .finished_paths import TOTALS, FinishedPaths, write_totals
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
 from .inputs.rejected import REJECTED, write_rejected
 from .lock import LOCK, FolderLock
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, facts, read_manifest, sealed
+from .path_rows import COLUMNS, PATHS, write_rows
 from .plan import Plan
 from .portfolio import Portfolio
 from .schemas import MANIFEST_KEYS, SCHEMA_VERSION, arrow_table
@@ -41,18 +42,14 @@ if TYPE_CHECKING:
     from .ledger import Ledger
     from .result import Result
 
-PATHS = "paths.parquet"
 RNG_SCHEME = "philox4x32-10/1"
 _PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
 _GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cuda-bindings", "nvidia-cuda-nvrtc", "numba-cuda-mlir", "numba-cuda")
-_ROWS_AT_ONCE = 262_144  # of paths.parquet
 _ROWS_A_FILE = 1 << 20  # of a chunk, about
 _SECONDS, _SHARE, _MOST_SECONDS = 1.0, 0.02, 60.0  # of engine time in a chunk's file: at least, of the run, at most
 _BYTES_A_PATH = 60  # a path in chunks and in paths.parquet
 PLAN = "inputs/plan.npz"
-TOTALS = "totals.bin"
 _INPUTS = (PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
-_COLUMNS = {name: name if name == "defaults" else f"{name}_cents" for name in COLUMNS}  # of a table, in paths.parquet
 
 
 def prepare_run_folder(folder: str | Path) -> Path:
@@ -62,7 +59,7 @@ def prepare_run_folder(folder: str | Path) -> Path:
         UsageError: it holds something that is not an earlier run, or paths of a run that was not finished, or can't be made.
     """
     path = empty_folder(Path(folder), marks=(MANIFEST, REJECTED, LOCK))
-    if any((path / CHUNKS).glob("*.chunk")) and read_manifest(path).get("complete") is False:
+    if any((path / CHUNKS).glob("[!.]*")) and read_manifest(path).get("complete") is False:
         raise UsageError(
             f"{path} holds paths of a run that was not finished. Go on with: gpuloan-mc resume {shlex.quote(str(path))}, or "
             f"name another folder; to give those paths up, delete {path / CHUNKS}"
@@ -97,6 +94,7 @@ class RunFolder:
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder)
         self.chunks: ChunkFolder
+        self._finished: FinishedPaths | None = None
         self._lock = FolderLock(self.path)
         self._begun: dict[str, Any] = {}  # the manifest before the first path
         self._waiting: list[PathTable] = []
@@ -117,7 +115,7 @@ class RunFolder:
         self._write(MANIFEST, sealed({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
         self._open_chunks(job.plan.digest, job.seed)
         self.chunks.remove()
-        self._check_space(job.plan, job.n_paths)
+        self._check_space(job.n_paths, 2 * table_bytes(job.plan, 0))
         self._write_inputs(job.portfolio, job.plan)
         write_rejected(self.path, job.portfolio.rejected)
         self._begin(_before(job, host) | {"files": {name: facts(self.path / name) for name in _INPUTS}})
@@ -140,6 +138,9 @@ class RunFolder:
             raise UsageError(f"{self.path}: its book is not the one of its {MANIFEST}. {AGAIN}")
         self._begun = found
         self._open_chunks(plan.digest, found["seed"])
+        if PATHS in found["files"]:
+            aside = None if self.complete else self.chunks.path
+            self._finished = FinishedPaths(self.path, aside, found["files"], self.chunks.key)
         target = None if found["target"] is None else Target(found["target"]["measure"], found["target"]["error"])
         scenarios = tuple((s["name"], s["digest"]) for s in found["scenarios"])
         engine = found["engine"], found["engine_reason"]
@@ -150,35 +151,86 @@ class RunFolder:
         """Whether the run of `reopen` was finished."""
         return self._begun["complete"] is True
 
-    def finished(self) -> Chunk:
-        """All paths of a finished run, without prices.
+    @property
+    def n_finished(self) -> int:
+        """Paths of the finished run that the folder holds, or that is being extended."""
+        return 0 if self._finished is None else self._finished.n_paths
+
+    def extend(self, n_paths: int) -> None:
+        """Make the run one of more paths.
 
         Raises:
-            UsageError: its files were changed or damaged.
+            UsageError: it was finished, and its files were changed or damaged.
         """
-        import pyarrow.parquet as pq
-
-        for name in (PATHS, TOTALS):
-            check_file(self.path, name, self._begun["files"].get(name))
-        table = pq.read_table(self.path / PATHS)
-        columns: dict[str, Any] = {name: table[column].to_numpy() for name, column in _COLUMNS.items()}
-        totals = read_chunk(self.path / TOTALS, self.chunks.key).table
-        return Chunk(dataclasses.replace(totals, **columns), self._begun["timings"]["paths"])
-
-    def extend(self, n_paths: int, finished: Chunk | None) -> None:
-        """Make the run one of more paths; a finished one becomes its first chunk."""
-        self._check_space(None, n_paths - self._begun["n_paths"])
-        if finished is not None:
-            self.chunks.remove()
-            self.chunks.add(finished)
+        beside = 0
+        if self._finished is not None:
+            if self.complete:
+                self._finished.check()
+                self.chunks.remove()
+            beside = self._finished.n_bytes  # they lie there until all is written anew
+        self._check_space(n_paths - self._begun["n_paths"], beside)
         self._begin(self._begun | {"complete": False, "n_paths": n_paths, "target": None})
+        self._finished = self._finished and self._finished.to_extend(self.chunks.path)
 
     def load(self, ledger: Ledger) -> None:
-        """Bring the chunks that are there into a ledger; what is no chunk of the run is deleted (`chunks.bad`)."""
-        for chunk in self.chunks.read(ledger.n_paths):
+        """Bring the paths that are there into a ledger; what is damaged or of another run is deleted (`chunks.bad`).
+
+        Raises:
+            UsageError: the run was finished, and its files were changed or damaged.
+        """
+        if self._finished is not None and self.complete:
+            self._finished.check()
+            self.chunks.remove()  # a run killed at its very end leaves them
+        elif self._finished is not None:
+            self._finished.put_aside()
+            self._drop_damaged(self._finished)
+        for chunk in self._there(ledger.n_paths):
             ledger.add(chunk.table)
             self._seconds += chunk.seconds
         self.chunks.clean()
+
+    def _drop_damaged(self, finished: FinishedPaths) -> None:
+        """Give up the finished run that is extended if its files are damaged."""
+        damaged = finished.damaged()
+        if damaged:
+            self.chunks.bad |= damaged
+            self._finished = None
+            self._begin(self._begun | {"files": {name: self._begun["files"][name] for name in _INPUTS}})
+
+    def _there(self, n_paths: int) -> Iterator[Chunk]:
+        """The paths that are in the folder, in their order."""
+        end = 0
+        if self._finished is not None:
+            for table in self._finished.tables():
+                yield Chunk(table, self._begun["timings"]["paths"] if table.first_path == 0 else 0.0)
+                end = table.first_path + len(table.loss)
+        yield from self.chunks.read(n_paths, end)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Ranges of paths that are in the folder, from and to, each of a file; each file is checked.
+
+        Raises:
+            UsageError: the run was finished, and its files were changed or damaged.
+        """
+        if self._finished is not None and self.complete:
+            self._finished.check()
+        elif self._finished is not None and (damaged := self._finished.damaged()):
+            self.chunks.bad |= damaged
+            self._finished = None
+        n_finished = self.n_finished
+        tables = (chunk.table for chunk in self.chunks.read(self._begun["n_paths"], n_finished))
+        return [(0, n_finished)] * (n_finished > 0) + [(t.first_path, _end(t)) for t in tables]
+
+    def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Columns of some ranges of paths in rising order, each within a span: (first path, its columns)."""
+        starts, n_finished = [first for first, _ in blocks], self.n_finished
+        if self._finished is not None:
+            yield from self._finished.rows(blocks[: bisect_left(starts, n_finished)])
+        for chunk in self.chunks.read(self._begun["n_paths"], n_finished):
+            table = chunk.table
+            for first, end in blocks[bisect_left(starts, table.first_path) : bisect_left(starts, _end(table))]:
+                some = slice(first - table.first_path, end - table.first_path)
+                yield first, {name: getattr(table, name)[some] for name in COLUMNS}
 
     @property
     def seconds(self) -> float:
@@ -220,7 +272,7 @@ class RunFolder:
         """Write everything else; the manifest says `complete` last of all, and the chunks go."""
         self.flush()
         self._write_paths(result.n_paths)
-        write_chunk(self.path / TOTALS, self.chunks.key, Chunk(_totals(ledger), 0.0))
+        write_totals(self.path / TOTALS, self.chunks.key, ledger)
         for name, frame in (
             ("loans", result.loans),
             ("timeline", result.timeline),
@@ -240,10 +292,9 @@ class RunFolder:
         self._begun = manifest
         self._write(MANIFEST, sealed(manifest))
 
-    def _check_space(self, plan: Plan | None, n_paths: int) -> None:
-        """Refuse a run that can't end for want of space."""
-        needed = _BYTES_A_PATH * n_paths + (0 if plan is None else 2 * table_bytes(plan, 0))
-        free = free_bytes(self.path)
+    def _check_space(self, n_paths: int, beside: int) -> None:
+        """Refuse paths that can't be kept for want of space; `beside`: bytes beside theirs."""
+        needed, free = _BYTES_A_PATH * n_paths + beside, free_bytes(self.path)
         if needed > free:
             raise EnvironmentProblem(
                 f"{self.path}: {n_paths:,} paths take about {needed:,} bytes, and {free:,} are free there. Free some space, "
@@ -251,21 +302,12 @@ class RunFolder:
             )
 
     def _write_paths(self, n_paths: int) -> None:
-        """paths.parquet from the chunks, in groups of rows that do not depend on theirs."""
-        import pyarrow.parquet as pq
-
-        path = 0
+        """paths.parquet, from what is in the folder."""
         with WholeFile(self.path / PATHS) as stream:
-            writer: Any = None
-            for rows in _row_groups(self.chunks.read(n_paths)):
-                writer = pq.ParquetWriter(stream, rows.schema) if writer is None else writer
-                writer.write_table(rows)
-                path += len(rows)
-            if path != n_paths:
+            if write_rows(stream, (chunk.table for chunk in self._there(n_paths))) != n_paths:
                 raise EnvironmentProblem(
                     f"{self.chunks.path} was changed during the run; gpuloan-mc resume {self.path}"
                 )
-            writer.close()
 
     def _write_inputs(self, portfolio: Portfolio, plan: Plan) -> None:
         with written(self.path):
@@ -321,40 +363,6 @@ def _before(job: Job, host: bool) -> dict[str, Any]:
 
 def _end(table: PathTable) -> int:
     return table.first_path + len(table.loss)
-
-
-def _totals(ledger: Ledger) -> PathTable:
-    """A ledger's totals as a table without paths."""
-    columns: dict[str, Any] = {name: np.zeros(0, np.int32 if name == "defaults" else np.int64) for name in COLUMNS}
-    return PathTable(
-        first_path=0,
-        **columns,
-        by_loan=ledger.by_loan,
-        by_group=ledger.by_group,
-        loan_cause_defaults=ledger.loan_cause_defaults,
-        loan_cause_loss=ledger.loan_cause_loss,
-    )
-
-
-def _row_groups(chunks: Iterator[Chunk]) -> Iterator[pa.Table]:
-    """The rows of chunks, so many at once; the last group may be short."""
-    import pandas as pd
-
-    def table(rows: dict[str, Any], end: int) -> pa.Table:
-        return arrow_table(PATHS, pd.DataFrame({name: values[:end] for name, values in rows.items()}))
-
-    rows: dict[str, Any] = {name: np.zeros(0, dtype=np.int64) for name in ("path", *_COLUMNS.values())}
-    rows["defaults"] = rows["defaults"].astype(np.int32)
-    for chunk in chunks:
-        t = chunk.table
-        new = {"path": t.first_path + np.arange(len(t.loss), dtype=np.int64)}
-        new |= {column: getattr(t, name) for name, column in _COLUMNS.items()}
-        rows = {name: np.concatenate([values, new[name]]) for name, values in rows.items()}
-        while len(rows["path"]) >= _ROWS_AT_ONCE:
-            yield table(rows, _ROWS_AT_ONCE)
-            rows = {name: values[_ROWS_AT_ONCE:] for name, values in rows.items()}
-    if len(rows["path"]):
-        yield table(rows, _ROWS_AT_ONCE)
 
 
 def _packages(engine: str) -> dict[str, str]:

@@ -17,18 +17,18 @@ from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, read_manifest
 from .path_columns import Column
+from .path_rows import PATHS, count_rows, read_rows
 from .plan import Plan
 from .portfolio import Portfolio
 from .questions import Questions
 from .reference.arithmetic import I32, I64
-from .run_folder import PATHS, PLAN, RNG_SCHEME
+from .run_folder import PLAN, RNG_SCHEME
 from .schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUMMARY = "summary.json"
-_ROWS_AT_ONCE = 1 << 20  # of paths.parquet, when it is read
 _FILES = (PATHS, PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
 
 
@@ -139,17 +139,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _paths(file: Path) -> tuple[I64, I32, LossDigest]:
     """Losses and defaults of each path, and the digest of the losses."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file) as source:
-        n_paths, first, digest = source.metadata.num_rows, 0, LossDigest()
-        losses, defaults = Column(n_paths, np.int64), Column(n_paths, np.int32)
-        for rows in source.iter_batches(_ROWS_AT_ONCE, columns=["path", "loss_cents", "defaults"]):
-            path, loss, defaulted = (column.to_numpy() for column in rows.columns)
-            if not np.array_equal(path, np.arange(first, first + len(path))):
-                raise ValueError(f"{PATHS} does not hold paths 0, 1, 2, …")
-            losses.write(first, loss)
-            defaults.write(first, defaulted)
-            digest.add(first, loss)
-            first += len(path)
+    n_paths, digest = count_rows(file), LossDigest()
+    losses, defaults = Column(n_paths, np.int64), Column(n_paths, np.int32)
+    for first, rows in read_rows(file, ("loss", "defaults")):
+        losses.write(first, rows["loss"])
+        defaults.write(first, rows["defaults"])
+        digest.add(first, rows["loss"])
     return losses.values, defaults.values, digest

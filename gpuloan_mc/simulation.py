@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
-from .chunks import Chunk
 from .engines.choice import choose_engine, default_paths, event_engine, make_engine
 from .errors import EnvironmentProblem, Interrupted, UsageError
 from .ledger import PRICE_PATHS, Ledger
@@ -175,33 +174,34 @@ def resume(
         force = _workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell)
         if asked is not None:
             job = dataclasses.replace(job, engine=force.engine, engine_reason=force.reason)
-        finished = _with_prices(job, place) if place.complete else None
         ledger = Ledger(job.plan, n_paths)
-        if finished is not None and extend_paths is None:
-            place.chunks.remove()  # a run killed at its very end leaves them
-            ledger.add(finished.table)
-            return _result(job, ledger, {"plan": 0.0, "compile": 0.0, "paths": finished.seconds})
         if extend_paths is not None:
-            place.extend(n_paths, finished)
+            place.extend(n_paths)
             job = dataclasses.replace(job, n_paths=n_paths, target=None)
         place.load(ledger)
+        _add_prices(job, ledger, place)
+        if place.complete:
+            return _result(job, ledger, {"plan": 0.0, "compile": 0.0, "paths": place.seconds})
         for path, why in place.chunks.bad.items():
             if tell is not None:
                 tell(f"{path}: {why}; its paths are run again")
         return _run(job, force, ledger, time.perf_counter() - start, place, progress)
 
 
-def _with_prices(job: Job, folder: RunFolder) -> Chunk:
-    """A finished run as one chunk. Prices are not among its files: the paths that have them are run again."""
-    chunk, engine = folder.finished(), event_engine(job.engine)
+def _add_prices(job: Job, ledger: Ledger, folder: RunFolder) -> None:
+    """The prices of a finished run are not among its files: its paths that have them are run again."""
+    n_paths = min(folder.n_finished, PRICE_PATHS)
+    if n_paths == 0:
+        return
+    engine = event_engine(job.engine)
     engine.prepare(job.plan)
-    again = engine.run(job.plan, job.seed, 0, min(job.n_paths, PRICE_PATHS), prices=True)
-    if not np.array_equal(again.loss, chunk.table.loss[:PRICE_PATHS]):
+    again = engine.run(job.plan, job.seed, 0, n_paths, prices=True)
+    if again.prices is None or not np.array_equal(again.loss, ledger.losses[:n_paths]):
         raise EnvironmentProblem(
             f"{folder.path}: paths of the run lose something else when they are run again here; "
             f"gpuloan-mc verify {folder.path} says which"
         )
-    return dataclasses.replace(chunk, table=dataclasses.replace(chunk.table, prices=again.prices))
+    ledger.prices[:n_paths] = again.prices
 
 
 def _run(

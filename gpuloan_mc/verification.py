@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .arguments import device_numbers, whole_number
-from .chunks import COLUMNS
-from .engines.base import PathTable
 from .engines.choice import choose_engine, make_engine
 from .manifest import read_manifest
 from .run_folder import RunFolder
@@ -57,29 +56,29 @@ def verify(
         EnvironmentProblem: the engine can't run here, or the run is going on.
     """
     sample = whole_number("sample", sample, 1, _MAX_BLOCKS)
-    read_manifest(Path(folder))
-    with RunFolder(folder) as place:
+    place = RunFolder(folder)
+    finished = read_manifest(place.path).get("complete") is True
+    with nullcontext() if finished else place:  # a finished run may lie where nothing can be written
         job = place.reopen()
         numbers = device_numbers(devices)
         runner = make_engine(choose_engine(engine, numbers)[0], workers, numbers)
         runner.prepare(job.plan)
-        chunks = [place.finished()] if place.complete else list(place.chunks.read(job.n_paths))
+        spans = place.spans()
         different: list[int] = []
         compared = 0
-        for table, start, end in _blocks([c.table for c in chunks], sample):
-            first = table.first_path + start
-            again = runner.run(job.plan, job.seed, first, end - start)
-            unlike = [getattr(again, name) != getattr(table, name)[start:end] for name in COLUMNS]
+        for first, columns in place.rows(_blocks(spans, sample)):
+            n = len(columns["loss"])
+            again = runner.run(job.plan, job.seed, first, n)
+            unlike = [getattr(again, name) != values for name, values in columns.items()]
             different += (first + np.nonzero(np.any(unlike, axis=0))[0]).tolist()
-            compared += end - start
+            compared += n
         unreadable = tuple(f"{path}: {why}" for path, why in place.chunks.bad.items())
-        n_paths = sum(len(c.table.loss) for c in chunks)
-    return Verification(runner.name, n_paths, compared, tuple(different), unreadable)
+    return Verification(runner.name, sum(b - a for a, b in spans), compared, tuple(different), unreadable)
 
 
-def _blocks(tables: list[PathTable], sample: int) -> Iterator[tuple[PathTable, int, int]]:
-    """So many blocks of rows, evenly spaced over all tables; all of them where there are fewer."""
-    found = [(t, i, min(i + _BLOCK, len(t.loss))) for t in tables for i in range(0, len(t.loss), _BLOCK)]
+def _blocks(spans: Sequence[tuple[int, int]], sample: int) -> list[tuple[int, int]]:
+    """So many blocks of paths, evenly spaced over all spans; all of them where there are fewer."""
+    found = [(i, min(i + _BLOCK, end)) for first, end in spans for i in range(first, end, _BLOCK)]
     count = min(sample, len(found))
     places = np.unique(np.linspace(0, len(found) - 1, count).round().astype(np.int64)).tolist() if count else []
-    return (found[i] for i in places)
+    return [found[i] for i in places]

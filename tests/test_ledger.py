@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from gpuloan_mc import run_folder, simulation
+from gpuloan_mc import SavedRun, path_rows, run_folder, simulation
 from gpuloan_mc.chunks import BadChunk, Chunk, RunKey, read_chunk, write_chunk
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem, Interrupted, UsageError
 from gpuloan_mc.ledger import Ledger
+from gpuloan_mc.lock import FolderLock
 from gpuloan_mc.manifest import MANIFEST, sealed
 from gpuloan_mc.simulation import resume, simulate
 from gpuloan_mc.verification import verify
@@ -102,6 +103,80 @@ def test_paths_are_added_exactly(tmp_path, whole, monkeypatch, price_paths):
     assert data_files(tmp_path / "more") == data_files(tmp_path / "fresh")
     with pytest.raises(UsageError, match="is a run of 260 paths already; extend it to more"):
         resume(tmp_path / "more", extend_paths=N)
+
+
+@pytest.fixture
+def short(tmp_path, whole):
+    """A finished run of fewer paths, read a few rows at a time."""
+    portfolio = whole[1].portfolio
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(path_rows, "_ROWS_AT_ONCE", 30)
+        simulate(portfolio, portfolio.market, n_paths=100, seed=5, engine="numpy", out=tmp_path / "short")
+        yield tmp_path / "short"
+
+
+def stop_extending(folder, after=180):
+    def stop(done, _):
+        if done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        resume(folder, extend_paths=N, chunk=40, progress=stop)
+
+
+def test_an_extension_that_is_stopped_goes_on_to_the_same_files(short, whole):
+    stop_extending(short)
+    found = verify(short, engine="numba", sample=100)
+    assert found.agrees
+    assert (found.n_paths, found.compared) == (180, 180)
+    ran = []
+    assert resume(short, chunk=1000, progress=lambda done, _: ran.append(done)).digest == whole[1].digest
+    assert ran == [180, N]
+    assert data_files(short) == data_files(whole[0])
+
+
+def test_a_finished_run_is_read_a_few_rows_at_a_time(short, whole):
+    with run_folder.RunFolder(short) as place:
+        place.reopen()
+        tables = [chunk.table for chunk in place._there(100)]
+    assert [(t.first_path, len(t.loss)) for t in tables] == [(0, 30), (30, 30), (60, 30), (90, 10)]
+    assert np.array_equal(np.concatenate([t.loss for t in tables]), whole[1].losses[:100])
+    assert [int(t.by_loan.defaults.sum()) > 0 for t in tables] == [True, False, False, False]
+    assert sum(int(t.defaults.sum()) for t in tables) == tables[0].by_loan.defaults.sum()
+
+
+@pytest.mark.parametrize("name", ["paths.parquet", "totals.bin"])
+def test_a_finished_run_damaged_while_it_is_extended_is_run_again(short, whole, name):
+    stop_extending(short)
+    file = short / "chunks" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    assert verify(short, engine="numpy").unreadable == (f"{file}: damaged",)
+    told, ran = [], []
+    found = resume(short, chunk=1000, tell=told.append, progress=lambda done, _: ran.append(done))
+    assert told == [f"{file}: damaged; its paths are run again"]
+    assert ran == [80, 180, N]
+    assert found.digest == whole[1].digest
+    assert data_files(short) == data_files(whole[0])
+
+
+def test_a_damaged_run_is_not_extended(short):
+    (short / "totals.bin").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"totals\.bin was changed or damaged since the run"):
+        resume(short, extend_paths=N)
+    assert SavedRun.read(short).n_paths == 100
+
+
+def test_paths_of_an_extension_are_not_overwritten(short):
+    stop_extending(short, after=100)
+    with pytest.raises(UsageError, match="holds paths of a run that was not finished"):
+        run_folder.prepare_run_folder(short)
+
+
+def test_a_finished_run_is_verified_while_its_folder_is_held(whole):
+    with FolderLock(whole[0]):
+        assert verify(whole[0], engine="numba").agrees
 
 
 def test_an_unfinished_run_is_extended(tmp_path, whole):

@@ -140,7 +140,7 @@ def test_the_machine_can_be_left_out(market, pool, tmp_path):
 
 def test_chunks_and_row_groups_do_not_matter(written, tmp_path, monkeypatch):
     folder, result = written
-    monkeypatch.setattr("gpuloan_mc.run_folder._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("gpuloan_mc.path_rows.ROWS_A_GROUP", 100)
     simulate(result.portfolio, result.portfolio.market, n_paths=N, seed=3, chunk=77, out=tmp_path / "out")
     for name in schemas.FILES:
         pd.testing.assert_frame_equal(pd.read_parquet(folder / name), pd.read_parquet(tmp_path / "out" / name))

@@ -119,10 +119,10 @@ def contents(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
 
-def run(book: Portfolio, folder: Path, seed: int) -> str:
+def run(book: Portfolio, folder: Path, seed: int, n_paths: int = N_PATHS) -> str:
     """Run the book into the folder; the digest."""
     return simulate(
-        book, book.market, n_paths=N_PATHS, seed=seed, engine="numpy", chunk=CHUNK, out=folder, host=False
+        book, book.market, n_paths=n_paths, seed=seed, engine="numpy", chunk=CHUNK, out=folder, host=False
     ).digest
 
 
@@ -139,33 +139,40 @@ def go_on(book: Portfolio, folder: Path) -> str:
     return found.digest
 
 
-def faults(root: Path) -> Iterator[dict[str, Any]]:
-    """A run over an earlier one, each of whose calls fails once."""
-    book = small_book()
-    whole = {seed: root / f"whole-{seed}" for seed in (SEED, OLD_SEED)}
-    digests = {seed: in_child(root, lambda: run(book, whole[seed], seed)) for seed in whole}  # noqa: B023
-    states = contents(whole[OLD_SEED]), contents(whole[SEED])
-    for k, call in enumerate(in_child(root, lambda: counted(book, root / "counted"))):
+def faults(root: Path, extends: bool) -> Iterator[dict[str, Any]]:
+    """A run over an earlier one, or one that adds paths to it, each of whose calls fails once."""
+    book, old, new = small_book(), root / "old", root / "new"
+    first = (N_PATHS // 3, SEED) if extends else (N_PATHS, OLD_SEED)
+    digests = tuple(
+        in_child(root, lambda: run(book, folder, seed, paths))  # noqa: B023
+        for folder, paths, seed in ((old, *first), (new, N_PATHS, SEED))
+    )
+    states = contents(old), contents(new)
+
+    def work(folder: Path) -> str:
+        return resume(folder, extend_paths=N_PATHS, chunk=CHUNK).digest if extends else run(book, folder, SEED)
+
+    for k, call in enumerate(in_child(root, lambda: counted(work, old, root / "counted"))):
         for how in ("exit", ("ENOSPC", "EIO")[k % 2], *(["short"] if call == "write" else [])):
             folder, told = root / f"{k}-{how}", root / f"{k}-{how}.json"
-            shutil.copytree(whole[OLD_SEED], folder)
+            shutil.copytree(old, folder)
             files.SYSTEM = Faulty(k, how)
-            code = status(forked(lambda: run(book, folder, SEED), told))  # noqa: B023
+            code = status(forked(lambda: work(folder), told))  # noqa: B023
             files.SYSTEM = files.System()
             left = in_child(root, lambda: judged(book, folder, states, digests))  # noqa: B023
             yield {"k": k, "call": call, "how": how, "code": code, "message": answer(told)} | left
 
 
-def counted(book: Portfolio, folder: Path) -> list[str]:
+def counted(work: Callable[[Path], str], old: Path, folder: Path) -> list[str]:
     """The calls of a run over an earlier one, in order."""
-    run(book, folder, OLD_SEED)
+    shutil.copytree(old, folder)
     files.SYSTEM = found = Faulty(-1, "")
-    run(book, folder, SEED)
+    work(folder)
     return found.calls
 
 
 def judged(
-    book: Portfolio, folder: Path, states: tuple[dict[str, str], ...], digests: dict[int, str]
+    book: Portfolio, folder: Path, states: tuple[dict[str, str], ...], digests: tuple[str, ...]
 ) -> dict[str, Any]:
     """What a fault has left: files that are neither old nor new, and whether the run can be brought to its end."""
     found = {
@@ -174,11 +181,11 @@ def judged(
     strange = [name for name, digest in found.items() if digest not in {state.get(name) for state in states}]
     try:
         digest = SavedRun.read(folder).digest
-        state = "old" if digest == digests[OLD_SEED] else "new"
+        state = "old" if digest == digests[0] else "new"
     except GpuLoanError as error:
         state = "unfinished" if "not finished" in str(error) else str(error)
         digest = go_on(book, folder)
-    same = digest == digests[OLD_SEED if state == "old" else SEED]
+    same = digest == digests[state != "old"]
     return {
         "state": state,
         "strange": strange,
@@ -212,7 +219,7 @@ def main() -> None:
     """The script."""
     run_folder._SECONDS = 0.0  # type: ignore[attr-defined]  # a file a chunk
     kind, root = sys.argv[1], Path(sys.argv[2])
-    found = faults(root) if kind == "faults" else kills(root, int(sys.argv[3]), int(sys.argv[4]))
+    found = faults(root, kind == "extensions") if kind != "kills" else kills(root, int(sys.argv[3]), int(sys.argv[4]))
     for line in found:
         print(json.dumps(line), flush=True)
 

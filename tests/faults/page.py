@@ -17,6 +17,8 @@ FAULTS = [
     ("each open, write, fsync and rename of a run in turn fails (ENOSPC, EIO), is cut short, or is the process's last",
      "every file is the old one or the new one; an error names file, errno and free bytes; the run goes on to the same files",
      "faults/test_runs.py::test_every_call_to_the_system_fails_once", "calls"),
+    ("the same of a run that adds paths to a finished one", "the same",
+     "faults/test_runs.py::test_every_call_to_the_system_fails_once", "calls of extensions"),
     ("a full disk: a limit on file sizes", "exit 4; without the limit, `resume` gives the same digest",
      "faults/test_runs.py::test_a_full_disk", "full"),
     ("a chunk's file with a flipped bit, cut off, swapped, doubled or of another run", "found, and only its paths are run again",

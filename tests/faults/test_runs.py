@@ -42,8 +42,10 @@ def test_killed_at_random_moments_and_resumed(tmp_path, record):
     record("killed", runs=20, kills=sum(line["kills"] for line in found))
 
 
-def test_every_call_to_the_system_fails_once(tmp_path, record):
-    found = forks("faults", tmp_path)
+@pytest.mark.parametrize("kind", ["faults", "extensions"])
+def test_every_call_to_the_system_fails_once(tmp_path, record, kind):
+    """Of a run over an earlier one, and of one that adds paths to a finished one."""
+    found = forks(kind, tmp_path)
     for line in found:
         assert line["strange"] == [], line
         assert line["same"], line
@@ -59,7 +61,7 @@ def test_every_call_to_the_system_fails_once(tmp_path, record):
     assert calls == set(range(len(calls)))
     assert {line["call"] for line in found} == {"open", "write", "fsync", "replace"}
     assert {line["state"] for line in found} == {"old", "unfinished", "new"}
-    record("calls", calls=len(calls), faults=len(found))
+    record({"faults": "calls", "extensions": "calls of extensions"}[kind], calls=len(calls), faults=len(found))
 
 
 @pytest.fixture(scope="module", autouse=True)
