@@ -1,89 +1,23 @@
 """Damaged books: cut off, bits flipped, in another encoding, too deep, too long. Each is refused in sentences, soon."""
 
-import random
-import re
 import resource
 import shutil
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
 
-from gpuloan_mc.errors import InputRejected
-from gpuloan_mc.example import write_example
-from gpuloan_mc.portfolio import Portfolio
+from .damage import damaged_tapes, refused
 
 pytestmark = pytest.mark.faults
-SECONDS = 2.0
 TRUNCATED, FLIPPED, OF_CSV, OF_TOML = 64, 200, 24, 12
 
 
-@pytest.fixture(scope="module")
-def books(tmp_path_factory):
-    """A book with CSV tapes, and the same with Parquet."""
-    csv, parquet = (tmp_path_factory.mktemp(name) / "book" for name in ("csv", "parquet"))
-    write_example(csv, n_loans=30, seed=2)
-    shutil.copytree(csv, parquet)
-    for tape in parquet.glob("*.csv"):
-        pd.read_csv(tape).to_parquet(tape.with_suffix(".parquet"), index=False)
-        tape.unlink()
-    for book in (csv, parquet):
-        Portfolio.read(book)
-    return csv, parquet
-
-
-def refused(book, file, data):
-    """Whether the book with the file's bytes replaced is refused; it must be within the time, and in sentences."""
-    before = file.read_bytes()
-    file.write_bytes(data)
-    start = time.perf_counter()
-    try:
-        Portfolio.read(book)
-        return False  # a number that is another, perhaps: nothing is wrong with the file
-    except InputRejected as problem:
-        # another tape is named where the damaged one lacks what it refers to
-        assert re.search(r"\w+\.(parquet|csv|toml)", str(problem)), str(problem)
-        return True
-    finally:
-        assert time.perf_counter() - start < SECONDS
-        file.write_bytes(before)
-
-
 def test_damaged_tapes_are_refused_in_sentences(books, record):
-    csv, parquet = books
-    chance = random.Random(8)
-    tapes = sorted(parquet.glob("*.parquet"))
-    found = {"truncated": 0, "flipped": 0, "csv": 0}
-    for i in range(TRUNCATED):
-        tape = tapes[i % len(tapes)]
-        data = tape.read_bytes()
-        found["truncated"] += refused(parquet, tape, data[: len(data) * i // TRUNCATED])
-    for i in range(FLIPPED):
-        tape = tapes[i % len(tapes)]
-        data = bytearray(tape.read_bytes())
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        found["flipped"] += refused(parquet, tape, data)
-    tapes = sorted(csv.glob("*.csv"))
-    for i in range(OF_CSV):
-        tape = tapes[i % len(tapes)]
-        data = tape.read_bytes()
-        text = data.decode()
-        damaged = (
-            data[: data.rfind(b",", 0, len(data) * (i + 1) // (OF_CSV + 1))],  # cut in the middle of a line
-            text.replace(",", "," + "x" * 10**6, 1).encode(),
-            text.encode("utf-16"),
-            text.encode("utf-32"),
-            b"\xff\xfe\xfd" + data,
-            text.replace(",", ",\x00", 1).encode(),
-        )[i % 6]
-        found["csv"] += refused(csv, tape, damaged)
-    assert found["truncated"] == TRUNCATED
-    assert found["csv"] == OF_CSV
-    # the others are well-formed files with another number in them, or the bit lies in nothing that is read
-    assert found["flipped"] > FLIPPED // 4
-    record("damaged inputs", files=TRUNCATED + FLIPPED + OF_CSV + OF_TOML, refused=sum(found.values()) + OF_TOML)
+    found = damaged_tapes(books, TRUNCATED, FLIPPED, OF_CSV, seed=8)
+    files = TRUNCATED + FLIPPED + OF_CSV + OF_TOML
+    record("damaged inputs", files=files, refused=sum(found.values()) + OF_TOML)
 
 
 @pytest.mark.parametrize("i", range(OF_TOML))

@@ -2,44 +2,27 @@
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from gpuloan_mc import run_folder
-from gpuloan_mc.errors import EnvironmentProblem, GpuLoanError, Interrupted, UsageError
+from gpuloan_mc.errors import EnvironmentProblem, GpuLoanError, Interrupted
 from gpuloan_mc.lock import LOCK, FolderLock
-from gpuloan_mc.manifest import MANIFEST
-from gpuloan_mc.simulation import resume, simulate
+from gpuloan_mc.simulation import resume
 
-pytestmark = pytest.mark.faults
-FORKS = Path(__file__).parent / "forks.py"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(run_folder.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+from .damage import ENVIRONMENT, damaged_chunks, damaged_manifests, forks, killed
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("a_file_a_chunk")]
 COMMAND = [sys.executable, "-P", "-W", "error", "-m", "gpuloan_mc.cli"]
-N, CHUNK = 240, 40
-
-
-def forks(*arguments):
-    done = subprocess.run(
-        [sys.executable, FORKS, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_killed_at_random_moments_and_resumed(tmp_path, record):
-    found = forks("kills", tmp_path, 20, 1)
-    assert len(found) == 20
-    assert all(line["same"] and line["code"] == 0 for line in found), found
-    assert sum(line["kills"] for line in found) >= 20
-    record("killed", runs=20, kills=sum(line["kills"] for line in found))
+    record("killed", **killed(tmp_path, n_runs=20, seed=1))
 
 
 @pytest.mark.parametrize("kind", ["faults", "extensions"])
@@ -64,91 +47,12 @@ def test_every_call_to_the_system_fails_once(tmp_path, record, kind):
     record({"faults": "calls", "extensions": "calls of extensions"}[kind], calls=len(calls), faults=len(found))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def a_file_a_chunk():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "_SECONDS", 0.0)
-        yield
-
-
-def stop_after(folder, book, seed, paths):
-    def stop(done, _):
-        if done >= paths:
-            raise KeyboardInterrupt
-
-    with pytest.raises(Interrupted):
-        simulate(book, book.market, n_paths=N, seed=seed, engine="numpy", chunk=CHUNK, out=folder, progress=stop)
-
-
-@pytest.fixture(scope="module")
-def unfinished(tmp_path_factory, small_book):
-    """A run with three of six chunks done, one of another seed, and the digest of the whole."""
-    folder, other = tmp_path_factory.mktemp("faults") / "run", tmp_path_factory.mktemp("other") / "run"
-    stop_after(folder, small_book, 5, 120)
-    stop_after(other, small_book, 6, 120)
-    return folder, other, simulate(small_book, small_book.market, n_paths=N, seed=5, engine="numpy").digest
-
-
-def damaged(chance, how, path, folder, other):
-    data = bytearray(path.read_bytes())
-    if how == "flipped bit":
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        path.write_bytes(data)
-    elif how == "truncated":
-        path.write_bytes(data[: chance.randrange(len(data))])
-    elif how == "swapped":
-        mate = chance.choice([p for p in (folder / "chunks").iterdir() if p != path])
-        path.write_bytes(mate.read_bytes())
-        mate.write_bytes(data)
-        return {path, mate}
-    elif how == "doubled":
-        copy = path.with_name(f"{chance.randrange(10**12):013}-{chance.randrange(10**12):013}.chunk")
-        copy.write_bytes(data)
-        return {copy}
-    else:
-        shutil.copy(other / "chunks" / path.name, path)
-    return {path}
-
-
 def test_damaged_chunks_are_run_again_and_no_others(tmp_path, unfinished, record):
-    folder, other, digest = unfinished
-    chance, kinds = random.Random(2), ("flipped bit", "truncated", "swapped", "doubled", "of another run")
-    for i in range(200):
-        copy = tmp_path / str(i)
-        shutil.copytree(folder, copy)
-        bad = damaged(chance, kinds[i % len(kinds)], chance.choice(sorted((copy / "chunks").iterdir())), copy, other)
-        gone = [] if kinds[i % len(kinds)] == "doubled" else bad
-        done = []
-        found = resume(copy, chunk=CHUNK, progress=lambda paths, _: done.append(paths))  # noqa: B023
-        assert found.digest == digest, kinds[i % len(kinds)]
-        assert done[0] == 120 - CHUNK * len(gone), kinds[i % len(kinds)]
-        shutil.rmtree(copy)
-    record("chunks", damaged=200)
+    record("chunks", damaged=damaged_chunks(tmp_path, unfinished, n=200, seed=2))
 
 
 def test_damaged_manifests_are_refused(tmp_path, unfinished, record):
-    folder, other, digest = unfinished
-    chance, whole = random.Random(3), (folder / MANIFEST).read_bytes()
-    content = whole.rstrip()
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    for i in range(160):
-        data = bytearray(content)
-        if i % 2:
-            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        else:
-            data = data[: chance.randrange(len(data))]
-        (copy / MANIFEST).write_bytes(data)
-        try:
-            same = json.loads(data) == json.loads(whole)  # a blank that became another one
-        except ValueError:
-            same = False
-        if not same:
-            with pytest.raises(UsageError):
-                resume(copy)
-    (copy / MANIFEST).write_bytes((other / MANIFEST).read_bytes())
-    assert resume(copy).digest != digest  # the other run's seed, and none of this one's chunks
-    record("manifests", damaged=160)
+    record("manifests", damaged=damaged_manifests(tmp_path, unfinished, n=160, seed=3))
 
 
 def test_two_resumes_at_once(tmp_path, unfinished, record):
