@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,19 +12,20 @@ import numpy as np
 
 from . import risk
 from .arguments import whole_number
+from .engines.base import PoolCash
+from .engines.numba_cpu import available_cores
 from .inputs.pool_file import PoolFile, read_pool
+from .payments import Payments, compiled_payments, reference_payments
 from .questions import Questions
 from .receipts import Pool
 from .reference.arithmetic import F64, I64
 from .risk import Moments
-from .waterfall import CENTS, YEAR, Flows, Structure, run_waterfall
+from .waterfall import CENTS, Structure
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOW = 0.05  # the quantile of yields that is shown
-NEWTON_STEPS = 60
-SAME = 1e-13  # of a discount factor
 
 
 @dataclass(frozen=True)
@@ -121,72 +121,17 @@ def tranche_cash(run: Questions, pool: PoolFile | str | Path, n_paths: int | Non
         file, run.portfolio.market, balance=loans.balance, undrawn=loans.undrawn, last_draw=loans.last_draw,
         months=int(run.plan.market.n_months),
     )  # fmt: skip
-    parts = list(_parts(structure, loans, n_paths))
-    joined = {name: np.concatenate([p[name] for p in parts], axis=-1) for name in parts[0] if not name.startswith("mean")}
-    means = {name: sum(p[name] for p in parts) / n_paths for name in parts[0] if name.startswith("mean")}
-    return TrancheCash(structure, **joined, **means)
+    found = Payments.joined([_payments(run, structure, cash) for _, cash in loans.cash(n_paths)])
+    columns = {f.name: getattr(found, f.name) for f in fields(Payments) if f.name not in ("interest", "principal")}
+    return TrancheCash(
+        structure, **columns, mean_interest=found.interest / n_paths, mean_principal=found.principal / n_paths
+    )
 
 
-def _parts(structure: Structure, loans: Pool, n_paths: int) -> Iterator[dict[str, Any]]:
-    """The fields of a `TrancheCash`, a chunk of paths at a time; means are sums over the chunk."""
-    for _, cash in loans.cash(n_paths):
-        flows = run_waterfall(structure, cash)
-        yield {
-            "losses": flows.owed,
-            "shortfalls": flows.deferred,
-            "lives": lives(flows.principal),
-            "yields": yields(structure, flows),
-            "failed": flows.failed,
-            "trapped": flows.trapped,
-            "fees": flows.fees,
-            "mean_interest": flows.interest.sum(axis=1, dtype=np.float64),
-            "mean_principal": flows.principal.sum(axis=1, dtype=np.float64),
-        }
-
-
-def lives(principal: I64) -> F64:
-    """Mean time to principal, years, of flows (…, T + 1); nan where there is none."""
-    total = principal.sum(axis=-1)
-    months = principal @ np.arange(principal.shape[-1], dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, months / (YEAR * total), math.nan)
-
-
-def yields(structure: Structure, flows: Flows) -> F64:
-    """Yearly yield of each tranche and path at its size; the residual also pays for the reserve."""
-    price = np.array(structure.sizes, dtype=np.float64)
-    price[-1] += structure.reserve
-    return internal_rate((flows.interest + flows.principal).astype(np.float64), price[:, None])
-
-
-def internal_rate(flows: F64, price: F64) -> F64:
-    """The yearly rate, compounded monthly, at which flows (…, T + 1) are worth the price (…); -1 where none is above 0.
-
-    With v = 1/(1 + monthly rate), Σ c_t·v^t rises in v and is convex. v ≤ (price / Σ c)^(1/mean month) for flows of one
-    sign, by Jensen, so Newton's steps from there fall to the root one after another.
-    """
-    total = flows.sum(axis=-1)
-    paid = total > 0
-    months = np.arange(flows.shape[-1], dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        middle = np.maximum((flows @ months) / total, 1)
-        v = np.where(paid, (price / np.where(paid, total, 1)) ** (1 / middle), 1.0)
-        for _ in range(NEWTON_STEPS):
-            value, slope = _value(flows, v)
-            step = np.where(paid & (slope > 0), (value - price) / np.where(slope > 0, slope, 1), 0)
-            v = v - step
-            if np.all(np.abs(step) <= SAME * v):
-                break
-    return np.where(paid, v ** -YEAR - 1, -1.0)
-
-
-def _value(flows: F64, v: F64) -> tuple[F64, F64]:
-    """Σ c_t·v^t and its slope, by Horner's rule."""
-    value, slope = np.zeros_like(v), np.zeros_like(v)
-    for t in range(flows.shape[-1] - 1, -1, -1):
-        slope = slope * v + value
-        value = value * v + flows[..., t]
-    return value, slope
+def _payments(run: Questions, structure: Structure, cash: PoolCash) -> Payments:
+    if run.engine == "numpy":
+        return reference_payments(structure, cash)
+    return compiled_payments(structure, cash, available_cores())
 
 
 def _mean(values: F64) -> tuple[float, float]:

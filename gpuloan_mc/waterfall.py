@@ -68,6 +68,16 @@ class Structure:
         """Paid into the reserve account at closing, by the residual."""
         return round(self.file.reserve.share * sum(self.sizes[:-1]))
 
+    @property
+    def fee_rate(self) -> float:
+        """Of the living loans, a month."""
+        return self.file.fees.rate / YEAR
+
+    @property
+    def fee(self) -> int:
+        """Fixed, a month."""
+        return round(self.file.fees.usd_per_year * CENTS / YEAR)
+
 
 def _size(note: Note, commitment: int) -> int:
     return round((note.share or 0) * commitment) if note.size_usd is None else round(note.size_usd * CENTS)
@@ -103,9 +113,18 @@ def run_waterfall(structure: Structure, cash: PoolCash) -> Flows:
         book.step(t)
     flows = book.flows()
     paid = flows.interest.sum(axis=(0, 2)) + flows.principal.sum(axis=(0, 2)) + flows.fees + flows.drawn
-    if not np.array_equal(paid, book.received):
-        raise AssertionError(f"{np.count_nonzero(paid != book.received)} paths pay out what they did not get")
+    check_balance(book.received - paid)
     return flows
+
+
+def check_balance(missing: I64) -> None:
+    """Hold every path to paying out what it got: (n_paths,) cents that did not go out.
+
+    Raises:
+        AssertionError: some path does not (a bug).
+    """
+    if missing.any():
+        raise AssertionError(f"{np.count_nonzero(missing)} paths pay out what they did not get")
 
 
 @dataclass
@@ -171,9 +190,9 @@ class _Book:
     def _pay_fees(self, t: int) -> None:
         s = self.structure
         opening = np.full_like(self.fees, s.opening) if t == 1 else self.cash.balance[:, t - 1]
-        fixed = round(s.file.fees.usd_per_year * CENTS / YEAR) if t <= s.horizon else 0
+        fixed = s.fee if t <= s.horizon else 0
         running = opening if t <= s.horizon else np.zeros_like(opening)
-        self.fees_owed = self.fees_owed + np.rint(running * (s.file.fees.rate / YEAR)).astype(np.int64) + fixed
+        self.fees_owed = self.fees_owed + np.rint(running * s.fee_rate).astype(np.int64) + fixed
         paid = self._from_all(self.fees_owed)
         self.fees_owed = self.fees_owed - paid
         self.fees = self.fees + paid

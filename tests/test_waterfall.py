@@ -13,10 +13,10 @@ from gpuloan_mc import simulate
 from gpuloan_mc.engines.base import PoolCash
 from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.inputs.pool_file import PoolFile, read_pool
+from gpuloan_mc.payments import Payments, compiled_payments, internal_rate, lives, reference_payments
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.receipts import Pool
-from gpuloan_mc.tranche_cash import internal_rate, lives
-from gpuloan_mc.waterfall import Structure, run_waterfall
+from gpuloan_mc.waterfall import Structure, check_balance, run_waterfall
 
 NOTES = [
     {"name": "A", "size_usd": 600.0, "coupon": 0.12},
@@ -111,6 +111,50 @@ def test_a_spread_is_over_the_base_curve(market):
     file = PoolFile.model_validate({"tranches": notes})
     s = Structure.of(file, world, balance=100_000, undrawn=0, last_draw=0, months=3)
     assert np.allclose(s.rates[0], 0.06 / 12)
+
+
+STRUCTURES = [
+    {},
+    {"allocation": "pro-rata", "turbo": "always"},
+    {"turbo": "never", "fees": {"rate": 0.03, "usd_per_year": 7e5}, "reserve": {"share": 0.07}},
+    {"allocation": "pro-rata", "fees": {"rate": 0.2}, "reserve": {"share": 0.3}},
+]
+
+
+@pytest.mark.parametrize("changes", STRUCTURES)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_compiled_payments_are_the_references(run, changes, workers):
+    """Of the bundled pool, and of one that gets a tenth of its interest now and then: every integer."""
+    file = PoolFile.model_validate(read_pool("neocloud-2024").model_dump() | changes)
+    pool = Pool.of(run)
+    (_, found), *_ = pool.cash(run.n_paths)
+    chance = np.random.default_rng(3)
+    poor = dataclasses.replace(
+        found,
+        interest=np.where(chance.random(found.interest.shape) < 0.3, found.interest // 10, found.interest),
+        recovery=found.recovery // 2,
+    )
+    s = Structure.of(
+        file, run.portfolio.market, balance=pool.balance, undrawn=pool.undrawn, last_draw=pool.last_draw,
+        months=found.interest.shape[1] - 1,
+    )  # fmt: skip
+    for cash in (found, poor):
+        mine, other = compiled_payments(s, cash, workers), reference_payments(s, cash)
+        for field in dataclasses.fields(Payments):
+            a, b = getattr(mine, field.name), getattr(other, field.name)
+            assert a.shape == b.shape
+            if field.name == "yields":
+                assert np.allclose(a, b, rtol=1e-11, atol=1e-12)
+            else:
+                assert np.array_equal(a, b, equal_nan=field.name == "lives"), field.name
+    assert mine.failed.any() or not any(note.has_tests for note in file.tranches)
+
+
+def test_compiled_cash_that_does_not_balance_is_told(run, monkeypatch):
+    """The check of each path can fail: a fee that is paid to nobody."""
+    monkeypatch.setattr("gpuloan_mc.payments.check_balance", lambda missing: check_balance(missing + 1))
+    with pytest.raises(AssertionError, match="300 paths pay out what they did not get"):
+        dataclasses.replace(run, engine="numba").waterfall("neocloud-2024")
 
 
 def test_lives_and_yields():

@@ -79,24 +79,24 @@ def is_warm() -> bool:
 _compiled: dict[Any, Compiled] = {}
 
 
-def compiled(signature: tuple[Any, ...]) -> Compiled:
-    """The engine's entry for arguments of these types, from the cache or compiled now.
+def compiled(entry: Any, signature: tuple[Any, ...]) -> Compiled:
+    """An entry of the engine for arguments of these types, from the cache or compiled now.
 
     Raises:
         EnvironmentProblem: numba is missing, broken or can't compile here.
     """
     import_numba()
     with _lock:
-        if signature not in _compiled:
-            _compiled[signature] = _compile(signature)
-        return _compiled[signature]
+        if (entry, signature) not in _compiled:
+            _compiled[entry, signature] = _compile(entry, signature)
+        return _compiled[entry, signature]
 
 
-def _compile(signature: tuple[Any, ...]) -> Compiled:
+def _compile(function: Any, signature: tuple[Any, ...]) -> Compiled:
     start = time.perf_counter()
     folder = cache_folder()
     try:
-        entry = _dispatcher(folder)
+        entry = _dispatcher(function, folder)
         entry.compile(signature)
     except Exception as error:
         where = "" if folder is None else f" Its cache is {folder}: delete it if it is damaged."
@@ -107,7 +107,7 @@ def _compile(signature: tuple[Any, ...]) -> Compiled:
     return Compiled(entry, time.perf_counter() - start, was_cached)
 
 
-def _dispatcher(folder: Path | None) -> Any:
+def _dispatcher(function: Any, folder: Path | None) -> Any:
     """The entry before it is compiled.
 
     numba asks for the folder once, when a function is decorated, and only from its configuration: set for that moment.
@@ -115,13 +115,11 @@ def _dispatcher(folder: Path | None) -> Any:
     from numba import njit
     from numba.core import config
 
-    from .numba_loops import run_paths
-
     if folder is None:
-        return njit(error_model="numpy", nogil=True)(run_paths)
+        return njit(error_model="numpy", nogil=True)(function)
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
     try:
-        return njit(error_model="numpy", nogil=True, cache=True)(run_paths)
+        return njit(error_model="numpy", nogil=True, cache=True)(function)
     finally:
         config.CACHE_DIR = before

@@ -48,6 +48,7 @@ class NumbaCpu:
         from numba import typeof
 
         from .numba_layout import lay_out, structs
+        from .numba_loops import run_paths
         from .numba_memory import memory
         from .numba_structs import Struct
 
@@ -58,7 +59,7 @@ class NumbaCpu:
             self._plan = plan
         columns, sums, stop = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), np.zeros(1, np.int64)
         arguments = (self._book, self._memory[0], columns, sums, np.uint64(0), np.uint64(0), 0, 0, stop)
-        return compiled(tuple(typeof(a) for a in arguments))
+        return compiled(run_paths, tuple(typeof(a) for a in arguments))
 
     def first_chunk(self, plan: Plan) -> int:
         """Paths of a run's first chunk: a few a worker."""

@@ -71,7 +71,7 @@ from .numba_memory import (
     state_stride,
     tile_base,
 )
-from .numba_pool import FALLEN, GONE, STANDS
+from .numba_pool import GONE, STANDS
 from .numba_recovery import bury, default, rate_of
 
 i64, u8, u64 = np.int64, np.uint8, np.uint64
@@ -336,30 +336,57 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
 @compiled_loop
 def keep_openings(lanes: Any, work: Any, q: int) -> None:
     """What each loan owes as a month opens, for `add_cash`."""
-    pool = work.pool
-    for loan in range(lanes.n_loans):
-        place = lane_place(lanes, loan, q)
-        pool.opening[q, loan] = work.arena[place + AT_BALANCE]
-        pool.standing[q, loan] = GONE if work.arena[place + AT_BREACHES] == DEAD else STANDS
+    for tile in range(lanes.tile_lanes.shape[0]):
+        keep_tile(work.arena, state_base(lanes, tile, q), work.pool, q, u64(tile * TILE), loans_in(lanes, tile))
+
+
+@compiled_loop
+def loans_in(lanes: Any, tile: int) -> Any:
+    """Loans of a tile; the lanes behind them are empty."""
+    return min(TILE, lanes.n_loans - tile * TILE)
+
+
+@compiled_loop
+def keep_tile(arena: Any, state: Any, pool: Any, q: int, first: Any, n: int) -> None:
+    for i in range(n):
+        lane = u64(i)
+        pool.opening[q, first + lane] = arena[state + AT_BALANCE + lane]
+        pool.standing[q, first + lane] = GONE if arena[state + AT_BREACHES + lane] == DEAD else STANDS
 
 
 @compiled_loop
 def add_cash(book: Any, work: Any, q: int, t: int) -> None:
     """What the loans paid in month t and owe after it: each loan's cents (docs/model.md 9)."""
     lanes, loans, pool, row = book.lanes, book.loans, work.pool, work.row[0] + q
-    for loan in range(lanes.n_loans):
-        standing = pool.standing[q, loan]
-        if standing == GONE:
-            continue
-        commitment, opening, place = loans.commitment_cents[loan], pool.opening[q, loan], lane_place(lanes, loan, q)
-        if lanes.loan_facts[loan, L_DRAW_MONTH] == t:
-            opening = opening + loans.undrawn[loan]
-            pool.drawn[row, t] += to_cents(commitment, loans.undrawn[loan])
-        if standing == FALLEN:
-            continue
-        lives = work.arena[place + AT_BREACHES] != DEAD
-        closing = to_cents(commitment, work.arena[place + AT_BALANCE]) if lives else i64(0)
-        pool.balance[row, t] += closing
-        if loans.first_month[loan] <= t:
-            pool.interest[row, t] += to_cents(commitment, opening * rate_of(book, loan, t))
-            pool.principal[row, t] += to_cents(commitment, opening) - closing
+    for k in range(lanes.draw_first[t], lanes.draw_first[t + 1]):
+        loan = lanes.draw[k]
+        if pool.standing[q, loan] != GONE:
+            pool.opening[q, loan] = pool.opening[q, loan] + loans.undrawn[loan]
+            pool.drawn[row, t] += to_cents(loans.commitment_cents[loan], loans.undrawn[loan])
+    for tile in range(lanes.tile_lanes.shape[0]):
+        shared, state = tile_base(lanes, tile), state_base(lanes, tile, q)
+        interest, principal, balance = tile_cash(
+            work.arena, shared, state, loans, pool, q, t, u64(tile * TILE), loans_in(lanes, tile)
+        )
+        pool.interest[row, t] += interest
+        pool.principal[row, t] += principal
+        pool.balance[row, t] += balance
+
+
+@compiled_loop
+def tile_cash(
+    arena: Any, shared: Any, state: Any, loans: Any, pool: Any, q: int, t: int, first: Any, n: int
+) -> tuple[Any, Any, Any]:
+    """Interest, principal and closing balance of the loans of a tile that neither default nor are gone."""
+    interest, principal, balance = i64(0), i64(0), i64(0)
+    for i in range(n):
+        lane, loan = u64(i), first + u64(i)
+        stands = pool.standing[q, loan] == STANDS
+        lives = arena[state + AT_BREACHES + lane] != DEAD
+        pays = stands & (loans.first_month[loan] <= t)
+        commitment, opening = loans.commitment_cents[loan], pool.opening[q, loan]
+        closing = to_cents(commitment, arena[state + AT_BALANCE + lane] if stands & lives else ZERO)
+        balance += closing
+        interest += to_cents(commitment, opening * arena[shared + AT_RATE + lane] if pays else ZERO)
+        principal += to_cents(commitment, opening if pays else ZERO) - (closing if pays else i64(0))
+    return interest, principal, balance

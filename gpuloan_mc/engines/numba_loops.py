@@ -14,8 +14,8 @@ import numpy as np
 from ..paths.arithmetic import ZERO
 from ..paths.tally import add_defaults, close_paths
 from .numba_contracts import step_deployments
-from .numba_layout import PATHS_AT_ONCE, SCRATCH, TILE
-from .numba_loans import add_cash, keep_openings, mature, open_month, put_in_service, share_tile, step_tile
+from .numba_layout import PATHS_AT_ONCE, SCRATCH
+from .numba_loans import add_cash, keep_openings, loans_in, mature, open_month, put_in_service, share_tile, step_tile
 from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
 from .numba_memory import NEVER, NOBODY, compiled_loop, is_pooled, is_recorded
 from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
@@ -42,7 +42,7 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
         work.released[q, :] = 0
         work.open_sales[q] = 0
         for tile in range(lanes.tile_lanes.shape[0]):
-            work.living[q, tile] = min(TILE, lanes.n_loans - tile * TILE)
+            work.living[q, tile] = loans_in(lanes, tile)
 
 
 @compiled_loop

@@ -171,7 +171,7 @@ def test_a_broken_numba_is_an_error_with_a_way_out(monkeypatch):
 
 
 def test_a_failing_compiler_is_an_error_with_a_way_out(monkeypatch):
-    def broken(_):
+    def broken(*_):
         raise RuntimeError("no target for this CPU")
 
     portfolio = Portfolio.read("vasicek-100")
