@@ -99,7 +99,8 @@ def pay_paths(terms: Any, receipts: Any, desk: Any, out: Any, first: int, end: i
     for row in range(first, end):
         open_desk(terms, desk)
         for t in range(1, width):
-            pay_month(terms, receipts, desk, row, t)
+            if t <= terms.horizon or t == width - 1 or not is_idle(receipts, desk, row, t):
+                pay_month(terms, receipts, desk, row, t)
         close_desk(receipts, desk, out, row)
         discount_path(terms, desk, out, row)
 
@@ -115,6 +116,16 @@ def open_desk(terms: Any, desk: Any) -> None:
     desk.accounts[RESERVE] = terms.reserve
     desk.accounts[PREFUNDED] = terms.undrawn
     desk.accounts[RECEIVED] = terms.reserve + terms.undrawn
+
+
+@compiled_loop
+def is_idle(receipts: Any, desk: Any, row: int, t: int) -> Any:
+    """Whether a month after the horizon moves nothing: nothing comes in, and nothing is held or owed above the residual."""
+    moved = receipts.interest[row, t] | receipts.principal[row, t] | receipts.recovery[row, t] | receipts.drawn[row, t]
+    moved |= desk.accounts[RESERVE] | desk.accounts[FEES_OWED] | desk.accounts[PREFUNDED]
+    for k in range(len(desk.owed) - 1):
+        moved |= desk.owed[k] | desk.due[k]
+    return moved == 0
 
 
 @compiled_loop
@@ -279,10 +290,13 @@ def close_desk(receipts: Any, desk: Any, out: Any, row: int) -> None:
     for t in range(width):
         paid += receipts.drawn[row, t]
         for k in range(n_tranches):
-            paid += desk.interest[t, k] + desk.principal[t, k]
-            desk.flow[t, k] = f64(desk.interest[t, k] + desk.principal[t, k])
-            add_to(out.sums, 0, t, k, desk.interest[t, k])
-            add_to(out.sums, 1, t, k, desk.principal[t, k])
+            interest, principal = desk.interest[t, k], desk.principal[t, k]
+            paid += interest + principal
+            desk.flow[t, k] = f64(interest + principal)
+            if interest != 0:
+                add_to(out.sums, 0, t, k, interest)
+            if principal != 0:
+                add_to(out.sums, 1, t, k, principal)
     out.missing[row] = accounts[RECEIVED] - paid
     out.failed[row], out.trapped[row], out.fees[row] = accounts[FAILED], accounts[TRAPPED], accounts[FEES]
     for k in range(n_tranches):
