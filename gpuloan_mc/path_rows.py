@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PATHS = "paths.parquet"
 COLUMNS = {name: name if name == "defaults" else f"{name}_cents" for name in CHUNK_COLUMNS}  # of a table, as the file names them
 ROWS_A_GROUP = 262_144
-_ROWS_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE = ROWS_A_GROUP  # when they are read
 
 
 def write_rows(stream: WholeFile, tables: Iterator[PathTable]) -> int:
@@ -52,14 +52,16 @@ def read_rows(file: Path, names: Sequence[str] = tuple(COLUMNS)) -> Iterator[tup
     """
     import pyarrow.parquet as pq
 
-    first = 0
+    columns, first = ["path", *(COLUMNS[name] for name in names)], 0
     with pq.ParquetFile(file) as source:
-        for rows in source.iter_batches(_ROWS_AT_ONCE, columns=["path", *(COLUMNS[name] for name in names)]):
-            path, *values = (column.to_numpy() for column in rows.columns)
-            if not np.array_equal(path, np.arange(first, first + len(path))):
-                raise ValueError(f"{PATHS} does not hold paths 0, 1, 2, …")
-            yield first, dict(zip(names, values, strict=True))
-            first += len(path)
+        for group in range(source.num_row_groups):  # `iter_batches` would keep all that it has read
+            table = source.read_row_group(group, columns=columns)
+            for start in range(0, len(table), _ROWS_AT_ONCE):
+                path, *values = (column.to_numpy() for column in table.slice(start, _ROWS_AT_ONCE).columns)
+                if not np.array_equal(path, np.arange(first, first + len(path))):
+                    raise ValueError(f"{PATHS} does not hold paths 0, 1, 2, …")
+                yield first, dict(zip(names, values, strict=True))
+                first += len(path)
 
 
 def read_group(file: Path, group: int) -> dict[str, Any]:

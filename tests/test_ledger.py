@@ -6,12 +6,14 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow
 import pytest
 
 from gpuloan_mc import SavedRun, path_rows, run_folder, simulation
 from gpuloan_mc.chunks import BadChunk, Chunk, RunKey, read_chunk, write_chunk
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem, Interrupted, UsageError
+from gpuloan_mc.files import WholeFile
 from gpuloan_mc.ledger import Ledger
 from gpuloan_mc.lock import FolderLock
 from gpuloan_mc.manifest import MANIFEST, sealed
@@ -143,6 +145,23 @@ def test_a_finished_run_is_read_a_few_rows_at_a_time(short, whole):
     assert np.array_equal(np.concatenate([t.loss for t in tables]), whole[1].losses[:100])
     assert [int(t.by_loan.defaults.sum()) > 0 for t in tables] == [True, False, False, False]
     assert sum(int(t.defaults.sum()) for t in tables) == tables[0].by_loan.defaults.sum()
+
+
+def test_reading_paths_keeps_none_of_them(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(path_rows, "ROWS_A_GROUP", 10_000)
+    chance, n = np.random.default_rng(1), 300_000  # incompressible: 13 MB
+    columns = {name: chance.integers(0, 1 << 30, n) for name in path_rows.COLUMNS}
+    columns["defaults"] = columns["defaults"].astype(np.int32)
+    table = dataclasses.replace(NumpyReference().run(whole[1].plan, 5, 0, 1), **columns)
+    with WholeFile(tmp_path / "paths.parquet") as stream:
+        assert path_rows.write_rows(stream, iter([table])) == n
+    before, most, firsts = pyarrow.total_allocated_bytes(), 0, []
+    for first, rows in path_rows.read_rows(tmp_path / "paths.parquet"):
+        assert np.array_equal(rows["loss"], table.loss[first : first + 10_000])
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+        firsts.append(first)
+    assert firsts == list(range(0, n, 10_000))
+    assert most < 4_000_000
 
 
 @pytest.mark.parametrize("name", ["paths.parquet", "totals.bin"])
