@@ -257,12 +257,12 @@ def compared(name: str, result: Result, base: Result) -> list[tuple[str, str, fl
     ]  # fmt: skip
     for level in LEVELS:
         value = result.value_at_risk[level]
-        error = value_at_risk_difference_se(result.losses, base.losses, level) / CENTS
-        mine = value_at_risk_se(result.losses, level) / CENTS
+        error = value_at_risk_difference_se(result, base, level) / CENTS
+        mine = value_at_risk_se(result, level) / CENTS
         rows.append((name, "value_at_risk", level, value, mine, value - base.value_at_risk[level], error))
     for level in LEVELS:
         value, own = result.expected_shortfall[level], result.expected_shortfall_se[level]
-        error = shortfall_difference_se(result.losses, base.losses, level) / CENTS
+        error = shortfall_difference_se(result, base, level) / CENTS
         mine = nan if own is None else own
         rows.append((name, "expected_shortfall", level, value, mine, value - base.expected_shortfall[level], error))
     return rows

@@ -29,11 +29,13 @@ def matched_hazards(market: Market, plan: MarketPlan) -> F64:
     pilot = _pilot(market, plan)
     overhang = calendar_overhang(plan)
     for i in moved:
-        hazards[:, i] = _match(market.hazard_classes[i], hazards[:, i], pilot, overhang)
+        hazards[:, i] = _matched(market.hazard_classes[i], hazards[:, i], pilot, overhang)
     return hazards
 
 
 _kept: dict[str, DemandPath] = {}
+_curves: dict[tuple[str, bytes, bytes], F64] = {}  # matched in the pilot that is kept
+_MANY_CURVES = 1024
 
 
 def _pilot(market: Market, plan: MarketPlan) -> DemandPath:
@@ -44,6 +46,7 @@ def _pilot(market: Market, plan: MarketPlan) -> DemandPath:
     if found is None:
         found = demand_path(plan, SEED, path_numbers(0, N_PATHS), market.horizon_months)
         _kept.clear()
+        _curves.clear()
         _kept[key] = found
     return found
 
@@ -64,7 +67,18 @@ def calendar_overhang(plan: MarketPlan) -> F64:
     return mean
 
 
-def _match(item: HazardClass, given: F64, pilot: DemandPath, overhang: F64) -> F64:
+def _matched(item: HazardClass, given: F64, pilot: DemandPath, overhang: F64) -> F64:
+    """The class's curve, found once: most scenarios of a stress leave most classes as they are."""
+    fed = item.overhang_sensitivity * overhang
+    key = (item.model_dump_json(), given.tobytes(), fed.tobytes())
+    if key not in _curves:
+        if len(_curves) >= _MANY_CURVES:
+            _curves.clear()
+        _curves[key] = _match(item, given, pilot, fed)
+    return _curves[key]
+
+
+def _match(item: HazardClass, given: F64, pilot: DemandPath, fed: F64) -> F64:
     """Newton's method month by month; mean(e^(-H - x·m)) falls and is convex in x, so it converges from the left."""
     shift = np.log(np.array(item.regime_multipliers or [1.0] * (int(pilot.regimes.max()) + 1)))
     target = np.exp(-np.cumsum(given))
@@ -72,7 +86,7 @@ def _match(item: HazardClass, given: F64, pilot: DemandPath, overhang: F64) -> F
     matched = np.zeros_like(given)
     for t in range(1, len(given)):
         exponent = shift[pilot.regimes[t]] - item.demand_sensitivity * pilot.demand[t].astype(np.float64)
-        multiplier = np.exp(np.clip(exponent + item.overhang_sensitivity * overhang[t], -40, 40))
+        multiplier = np.exp(np.clip(exponent + fed[t], -40, 40))
         x = 0.0
         for _ in range(_NEWTON_STEPS):
             survival = np.exp(-cumulative - x * multiplier)

@@ -178,13 +178,13 @@ def _default_rate(run: SavedRun) -> tuple[float, float]:
 def _tails(a: SavedRun, b: SavedRun, paired: bool) -> Iterator[_Row]:
     """Value at risk and expected shortfall at every level."""
     for level in LEVELS:
-        error = value_at_risk_difference_se(b.losses, a.losses, level) / CENTS if paired else None
+        error = value_at_risk_difference_se(b, a, level) / CENTS if paired else None
         mine, other = (
-            (run.figures.value_at_risk[level] / CENTS, value_at_risk_se(run.losses, level) / CENTS) for run in (a, b)
+            (run.figures.value_at_risk[level] / CENTS, value_at_risk_se(run, level) / CENTS) for run in (a, b)
         )
         yield _row("value_at_risk", f"{level:g}", mine, other, error)
     for level in LEVELS:
-        error = shortfall_difference_se(b.losses, a.losses, level) / CENTS if paired else None
+        error = shortfall_difference_se(b, a, level) / CENTS if paired else None
         mine, other = (
             (run.figures.expected_shortfall[level] / CENTS, run.figures.expected_shortfall_se[level] / CENTS)
             for run in (a, b)

@@ -26,12 +26,17 @@ def neocloud():
 # --- errors of differences --------------------------------------------------------------------------------------------
 
 
+class Losses:
+    def __init__(self, losses):
+        self.losses, self.ordered = losses, np.sort(losses)
+
+
 def pairs(n, seed, together):
     """Two lognormal losses whose logarithms correlate."""
     draw = np.random.default_rng(seed)
     z = draw.normal(size=(3, n))
     a, b = z[0], together * z[0] + math.sqrt(1 - together**2) * z[1]
-    return np.exp(10 + a).astype(np.int64), np.exp(10.1 + 1.05 * b).astype(np.int64)
+    return Losses(np.exp(10 + a).astype(np.int64)), Losses(np.exp(10.1 + 1.05 * b).astype(np.int64))
 
 
 @pytest.mark.parametrize("together", [0.0, 0.9, 0.99])
@@ -39,7 +44,7 @@ def test_errors_are_the_spread_over_seeds(together):
     n, level, found, told = 2000, 0.95, [], []
     for seed in range(300):
         a, b = pairs(n, seed, together)
-        one, other = risk.figures(a, [level]), risk.figures(b, [level])
+        one, other = risk.figures(a.losses, [level]), risk.figures(b.losses, [level])
         found.append(
             (
                 other.expected_loss - one.expected_loss,
@@ -49,7 +54,7 @@ def test_errors_are_the_spread_over_seeds(together):
         )
         told.append(
             (
-                differences.mean_difference(b, a).standard_error,
+                differences.mean_difference(b.losses, a.losses).standard_error,
                 differences.value_at_risk_difference_se(b, a, level),
                 differences.shortfall_difference_se(b, a, level),
             )
@@ -61,7 +66,7 @@ def test_errors_are_the_spread_over_seeds(together):
 
 def test_no_difference_has_no_error():
     a, _ = pairs(1000, 1, 0.0)
-    assert differences.mean_difference(a, a).standard_error == 0
+    assert differences.mean_difference(a.losses, a.losses).standard_error == 0
     assert differences.value_at_risk_difference_se(a, a, 0.95) == pytest.approx(0, abs=1e-3)
     assert differences.shortfall_difference_se(a, a, 0.95) == 0
 

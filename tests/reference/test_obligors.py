@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gpuloan_mc import closed_form
+from gpuloan_mc import closed_form, pilot
+from gpuloan_mc.planning import build_market
 from gpuloan_mc.simulation import simulate
 
 POOL = {"name": "pool", "pd_by_year": [0.02]}
@@ -137,3 +138,29 @@ def test_nobody_defaults_without_a_hazard(market, pool):
     result = simulate(pool(world, 20, hazard_class="safe", loading=0.9), world, n_paths=5000)
     assert result.defaults.sum() == 0
     assert result.losses.sum() == 0
+
+
+def test_hazards_matched_before_are_those_matched_now(market):
+    def hazards_of(pd, multipliers=(0.7, 2.5), **demand):
+        item = {"name": "pool", "pd_by_year": pd, "demand_sensitivity": 1.0, "regime_multipliers": list(multipliers)}
+        world = market(
+            horizon_months=24,
+            demand={"mean_reversion": 2.0, "volatility": 0.3} | demand,
+            regimes=REGIMES,
+            hazard_classes=[item, item | {"name": "other", "demand_sensitivity": 0.5}],
+        )
+        return pilot.matched_hazards(world, build_market(world, [], sells_chips=False))
+
+    asked = [
+        lambda: hazards_of([0.02, 0.06]),
+        lambda: hazards_of([0.03, 0.06]),
+        lambda: hazards_of([0.02, 0.06], multipliers=(0.7, 2.0)),
+        lambda: hazards_of([0.02, 0.06], volatility=0.4),
+    ]
+    kept = [ask() for ask in asked + asked]
+    for i, ask in enumerate(asked):
+        pilot._kept.clear()
+        pilot._curves.clear()
+        fresh = ask()
+        assert np.array_equal(kept[i], fresh) and np.array_equal(kept[i + len(asked)], fresh)
+    assert len({h.tobytes() for h in kept}) == len(asked)
