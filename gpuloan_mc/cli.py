@@ -327,11 +327,13 @@ def warmup(engine: str, devices: tuple[int, ...] | None) -> None:
     if engine == "cuda":
         _warm_cuda(devices)
         return
+    from . import payments
     from .engines.numba_cpu import warm_up
 
     done, folder = warm_up()
     how = "loaded from" if done.was_cached else "compiled into"
     click.echo(f"engine numba: {how} {folder or 'memory: no folder can be written'} in {done.seconds:.1f} s")
+    click.echo(f"waterfall: ready in {payments.warm_up():.1f} s")
 
 
 def _warm_cuda(devices: tuple[int, ...] | None) -> None:

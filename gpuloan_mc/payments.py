@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,22 @@ def compiled_payments(structure: Structure, cash: PoolCash, workers: int) -> Pay
         interest=interest,
         principal=principal,
     )
+
+
+def warm_up() -> float:
+    """Compile the waterfall, or load what was compiled before, for all structures: the seconds it took.
+
+    Raises:
+        EnvironmentProblem: numba is missing, broken or can't compile here.
+    """
+    from .inputs.pool_file import read_pool
+    from .portfolio import Portfolio
+
+    book = "neocloud-2024"
+    start, market = time.perf_counter(), Portfolio.read(book).market
+    structure = Structure.of(read_pool(book), market, balance=10**9, undrawn=0, last_draw=0, months=1)
+    compiled_payments(structure, PoolCash(*(np.zeros((0, 2), np.int64) for _ in fields(PoolCash))), 1)
+    return time.perf_counter() - start
 
 
 def _terms(structure: Structure) -> Any:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from gpuloan_mc import simulate
+from gpuloan_mc import cli, simulate
+from gpuloan_mc.engines import numba_compile
 from gpuloan_mc.engines.base import PoolCash
 from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.inputs.pool_file import PoolFile, read_pool
 from gpuloan_mc.payments import Payments, compiled_payments, internal_rate, lives, reference_payments
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.receipts import Pool
+from gpuloan_mc.tranche_cash import tranche_cash
 from gpuloan_mc.waterfall import Structure, check_balance, run_waterfall
 
 NOTES = [
@@ -332,3 +336,14 @@ def test_a_path_that_loses_otherwise_is_told(run):
     other = dataclasses.replace(run, losses=run.losses + 1)
     with pytest.raises(UsageError, match="path 0 loses"):
         other.waterfall("neocloud-2024", 10)
+
+
+def test_warmup_compiles_what_a_waterfall_takes():
+    found = CliRunner().invoke(cli.cli, ["warmup"])
+    assert found.exit_code == 0
+    assert re.fullmatch(r"engine numba: .+\nwaterfall: ready in \d+\.\d s\n", found.output)
+    ready = set(numba_compile._compiled)
+    portfolio = Portfolio.read("neocloud-2024")
+    run = simulate(portfolio, portfolio.market, n_paths=64, engine="numba")
+    tranche_cash(run, "neocloud-2024")
+    assert set(numba_compile._compiled) == ready
