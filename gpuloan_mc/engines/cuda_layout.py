@@ -30,7 +30,7 @@ from .numba_layout import (
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
-START_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, first month in service above
+CLASS_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, a loan's class of terms above
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
 
@@ -91,7 +91,8 @@ def lay_out(plan: Plan) -> Layout:
     """The plan as the kernels read it."""
     active = active_columns(plan)
     obligors, plain = obligors_and_plain(plan, active)
-    order = lane_order(plan, _slots(plan), _n_slots(plan))
+    classes, klass = _classes(plan)
+    order = _lanes(plan, len(classes), klass)
     early = np.nonzero(obligors.facts[: obligors.phase_first[1], PARTY] >= 0)[0]
     size = _size(plan, obligors, len(early))
     memory, hot, cold = _memory(size)
@@ -101,7 +102,7 @@ def lay_out(plan: Plan) -> Layout:
         "hazards": _hazards(plan),
         "obligors": _obligors(obligors, early),
         "plain": {name: _ready(value) for name, value in plain._asdict().items()},
-        "loans": _loans(plan, order),
+        "loans": _loans(plan, order) | {"classes": classes, "slots": _slot_quads(plan, order, klass)},
         "deployments": _deployments(plan, order, active),
         "lists": _lists(plan, order, active),
         "recovery": _fields(plan.recovery, ()),
@@ -231,33 +232,46 @@ def _loans(plan: Plan, order: I64) -> Part:
         "n_deployments": np.diff(loans.first_deployment).astype(i32),
     }
     part = {name: np.ascontiguousarray(values[order]) for name, values in columns.items()}
-    return part | {"terms": _terms(plan, order), "principal": np.ascontiguousarray(loans.principal[order].T)}
+    return part | {"principal": np.ascontiguousarray(loans.principal[order].T)}
 
 
-def _terms(plan: Plan, order: I64) -> F32:
-    """(tiles, quads, TILE, 4) float32, quads as in kernels/gpuloan/memory.cuh: two of the loan, then one a slot."""
-    loans, deployments, n, n_slots = plan.loans, plan.deployments, len(order), _n_slots(plan)
-    fixed = (
-        loans.margin,
+def _classes(plan: Plan) -> tuple[F32, I64]:
+    """Terms that many loans share, (classes, 8) float32 as two quads of kernels/gpuloan/memory.cuh, and each loan's class."""
+    loans = plan.loans
+    columns = (
         loans.floating,
         loans.dscr_default,
-        np.where(loans.dscr_default > 0, loans.dscr_default_months, f32(np.inf)).astype(f32),
+        np.where(loans.dscr_default > 0, loans.dscr_default_months, f32(np.inf)),
         np.where(loans.dscr_lockup > 0, loans.dscr_lockup, f32(-np.inf)),  # never below
         loans.reserve_months,
         loans.sweep_share,
         loans.draw_month.astype(i32).view(f32),  # bits, never a number
+        loans.ltv_cap,
     )
-    quads = np.zeros((2 + n_slots, 4, -(-n // TILE) * TILE), f32)
-    for k, values in enumerate(fixed):
-        quads[k // 4, k % 4, :n] = values[order]
+    rows = np.stack([column.astype(f32) for column in columns], axis=1)
+    bits, klass = np.unique(rows.view(i32), axis=0, return_inverse=True)
+    return np.ascontiguousarray(bits).view(f32), klass.reshape(-1)
+
+
+def _lanes(plan: Plan, n_classes: int, klass: I64) -> I64:
+    """Loans in the order of lanes: where classes are few by class first, so that the lanes of a warp read one address."""
+    order = lane_order(plan, _slots(plan), _n_slots(plan))
+    return order[np.argsort(klass[order], kind="stable")] if n_classes * TILE <= len(order) else order
+
+
+def _slot_quads(plan: Plan, order: I64, klass: I64) -> F32:
+    """(tiles, slots, TILE, 4) float32, quads as in kernels/gpuloan/memory.cuh."""
+    loans, deployments, n, n_slots = plan.loans, plan.deployments, len(order), _n_slots(plan)
+    quads = np.zeros((n_slots, 4, -(-n // TILE) * TILE), f32)
     slot, lane = np.divmod(_matrix_place(plan, order), max(n, 1))
-    quads[2 + slot, 0, lane] = deployments.hours
-    quads[2 + slot, 1, lane] = deployments.hourly_opex
-    packed = np.full((n_slots, quads.shape[2]), NO_MONTH << START_SHIFT, i32)
-    packed[slot, lane] = (4 * deployments.generation) | (np.minimum(deployments.start, NO_MONTH) << START_SHIFT)
-    quads[2:, 2] = packed.view(f32)
-    quads[2, 3, :n] = loans.ltv_cap[order]
-    tiles = quads.reshape(2 + n_slots, 4, -1, TILE)
+    quads[slot, 0, lane] = deployments.hours
+    quads[slot, 1, lane] = deployments.hourly_opex
+    packed = np.zeros((n_slots, quads.shape[2]), i32)
+    packed[slot, lane] = 4 * deployments.generation
+    packed[0, :n] |= klass[order].astype(i32) << CLASS_SHIFT
+    quads[:, 2] = packed.view(f32)
+    quads[0, 3, :n] = loans.margin[order]
+    tiles = quads.reshape(n_slots, 4, -1, TILE)
     return np.ascontiguousarray(tiles.transpose(2, 0, 3, 1))
 
 
@@ -357,11 +371,11 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
     n, g, c, horizon = size["n_loans"], size["n_generations"], size["n_classes"], size["horizon"]
     d = n * size["n_slots"]
     hot = {
+        "spot": 4 * g,
         "released": 4 * g,
         "overhang": 4 * g,
         "contract": 4 * g,
         "rent": 4 * g,
-        "spot": 4 * g,
         "cumulative": 4 * c,
         "level": 4 * c,
         "counters": 4 * COUNTERS,

@@ -11,13 +11,12 @@ namespace gpuloan {
 // In the place of breaches: loans that the loop over lanes passes over.
 constexpr float DEAD = -1.0f, WAITING = -2.0f, MATURING = -3.0f;
 constexpr i32 CAUSE_BITS = 3;
-constexpr i32 GENERATION_BITS = 10;  // four times the generation: its place in bytes
 
 // (5.3) interest of this month.
 template <class Team>
 GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
-    const Quad terms = *terms_of(w, loan);
-    return monthly_rate(terms.y, w.plan.recovery.base_rate[t], terms.x);
+    const Quad slot = *slots_of(w, loan);
+    return monthly_rate(terms_of(w, slot).first.x, w.plan.recovery.base_rate[t], slot.w);
 }
 
 // (5.6) value of the loan's chips in service.
@@ -45,29 +44,31 @@ using AnyKind = Kind<0, false, true>;
 
 // (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
 template <class Kind, class Team>
-GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, float let_rate, Quad slot, float growth, float& revenue,
-                             float& cost) {
+GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, i32 loan, i32 j, float let_rate, Quad slot, float growth,
+                             float& revenue, float& cost) {
     float hours = slot.x, opex = slot.y;
-    const i32 packed = float_bits(slot.z);
-    if (!Kind::SERVE && packed >> GENERATION_BITS > t) hours = opex = ZERO;
-    const float spot = w.m.spot[(packed & ((1 << GENERATION_BITS) - 1)) / 4u];
+    if (!Kind::SERVE && w.plan.deployments.start[j * w.plan.size.n_loans + loan] > t) hours = opex = ZERO;
+    const u32 packed = static_cast<u32>(float_bits(slot.z));
+    const u8* const prices = reinterpret_cast<const u8*>(w.m.spot);
+    const float spot = *reinterpret_cast<const float*>(prices + (j == 0 ? packed & ((1u << CLASS_SHIFT) - 1) : packed));
     revenue = add_revenue(revenue, hours, let_rate, spot);
     cost = fma(opex, growth, cost);
 }
 
 // (5.3) NOI of a loan.
 template <class Kind, class Team>
-GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* rates, const Quad* terms, float growth) {
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, const float* rates, const Quad* slots,
+                                float growth) {
     float revenue = ZERO, cost = ZERO;
     if (Kind::N > 0) {
         GPULOAN_UNROLLED
         for (i32 j = 0; j < Kind::N; ++j) {
-            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
+            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], growth, revenue, cost);
         }
     } else {
         GPULOAN_ROLLED
         for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-            add_slot<Kind>(w, t, rates[j * TILE], terms[(2 + j) * TILE], growth, revenue, cost);
+            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], growth, revenue, cost);
         }
     }
     return revenue - cost;
@@ -76,11 +77,11 @@ GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, const float* rates
 // The loan is repaid or defaults: the loop over lanes passes over it.
 GPULOAN_DEVICE void bury(float* state) { state[BREACHES] = DEAD; }
 
-// A default, handled once all are known.
+// A default, handled once all are known; `why` is its cause as if no tenant were lost.
 template <class Team>
-GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 cause) {
+GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 why) {
     bury(state_of(w, loan));
-    w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | cause;
+    w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | why;
 }
 
 // Before the month's cash: draws, service that begins, loans that mature.
@@ -122,27 +123,26 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
 
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
 template <class Kind, class Team>
-GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad& place, const float* rates, const Quad* terms,
-                             float scheduled, float base_rate, float growth) {
-    const Quad state = place, first = terms[0], second = terms[TILE];
+GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad state, Quad& place, const float* rates,
+                             const Quad* slots, float scheduled, float base_rate, float growth) {
+    const Quad slot = slots[0];
+    const Terms& terms = terms_of(w, slot);
+    const Quad first = terms.first, second = terms.second;
     const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income<Kind>(w, t, rates, terms, growth);
-    const float service = debt_service(balance, monthly_rate(first.y, base_rate, first.x), principal);
-    const float count = income < first.z * service ? breaches + ONE : ZERO;
+    const float income = net_income<Kind>(w, t, loan, rates, slots, growth);
+    const float service = debt_service(balance, monthly_rate(first.x, base_rate, slot.w), principal);
+    const float count = income < first.y * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
-    if (falls_short | (count >= first.w)) {
-        queue_default(w, loan, cause_of(falls_short, false, w.m.tenant_lost[loan] != 0));
+    if (falls_short | (count >= first.z)) {
+        queue_default(w, loan, cause_of(falls_short, false, false));
         return;
     }
-    bool locked = income < second.x * service;
-    if (Kind::CAPS) {
-        const float cap = terms[2 * TILE].w;
-        if (cap > ZERO) locked = locked | (balance > cap * collateral(w, t, loan));
-    }
+    bool locked = income < first.w * service;
+    if (Kind::CAPS && second.w > ZERO) locked = locked | (balance > second.w * collateral(w, t, loan));
     const Funds funds =
-        pay(balance, reserve, support, principal, service, income, second.y, locked ? ONE : second.z);
-    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(second.w) <= t;
+        pay(balance, reserve, support, principal, service, income, second.x, locked ? ONE : second.y);
+    const bool is_repaid = funds.balance <= REPAID_BELOW && float_bits(second.z) <= t;
     place = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
 }
 
@@ -155,25 +155,25 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
     const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
     float* state = state_of<N, true>(w, w.team.rank());
     const float* rates = rates_of<N, true>(w, w.team.rank());
-    const Quad* terms = terms_of<N>(w, w.team.rank());
-    GPULOAN_ROLLED
+    const Quad* slots = slots_of<N>(w, w.team.rank());
+    GPULOAN_COPIES(IS_STEADY ? 4 : 1)  // four share the loop's own instructions
     for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
         if (!IS_STEADY) {
             state = state_of<N, true>(w, loan);
             rates = rates_of<N, true>(w, loan);
-            terms = terms_of<N>(w, loan);
+            slots = slots_of<N>(w, loan);
         }
-        Quad& quad = *reinterpret_cast<Quad*>(state);
-        const float breaches = quad.w;
-        if (breaches >= ZERO) {
-            pay_loan<Kind>(w, t, loan, quad, rates, terms, *principal, base_rate, growth);
-        } else if (breaches == WAITING) {
-            quad.x = exposure(quad.x, rate_of(w, t, loan));
+        Quad& place = *reinterpret_cast<Quad*>(state);
+        const Quad quad = place;
+        if (quad.w >= ZERO) {
+            pay_loan<Kind>(w, t, loan, quad, place, rates, slots, *principal, base_rate, growth);
+        } else if (quad.w == WAITING) {
+            place.x = exposure(quad.x, rate_of(w, t, loan));
         }
         if (IS_STEADY) {
             state += Team::block_size / TILE * (ROW + N * TILE);
             rates += Team::block_size / TILE * (ROW + N * TILE);
-            terms += Team::size / TILE * (2 + N) * TILE;
+            slots += Team::size / TILE * N * TILE;
         }
     }
 }
@@ -198,14 +198,15 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float income = net_income<AnyKind>(w, t, rates_of(w, loan), terms_of(w, loan), w.plan.recovery.cost_growth[t]);
+    const float growth = w.plan.recovery.cost_growth[t];
+    const float income = net_income<AnyKind>(w, t, loan, rates_of(w, loan), slots_of(w, loan), growth);
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;
     }
     const float service = debt_service(balance, rate_of(w, t, loan), principal);
     if (is_short(shortfall(service, income), reserve, support)) {
-        queue_default(w, loan, cause_of(true, true, w.m.tenant_lost[loan] != 0));
+        queue_default(w, loan, cause_of(true, true, false));
         return;
     }
     const Funds funds = pay(balance, reserve, support, balance, service, income, ZERO, ONE);

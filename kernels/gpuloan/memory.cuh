@@ -13,8 +13,9 @@ constexpr i32 QUEUED = 0, SOLD_NOW = 1, FALLEN = 3, RENEWED = 4, WORKOUTS = 5, U
 
 struct Memory {
     // hot
+    float* spot;    // (G,)
     u32* released;  // (G,) chips that came back since the last market
-    float *overhang, *contract, *rent, *spot;  // (G,)
+    float *overhang, *contract, *rent;         // (G,)
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32 *counters, *hit_end;                   // hit_end: (H + 2,) parties decided early, by month
     float* state;                              // (tiles, rows, TILE) of loans
@@ -40,7 +41,7 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.overhang = at<float>(hot, places.overhang);
     m.contract = at<float>(hot, places.contract);
     m.rent = at<float>(hot, places.rent);
-    m.spot = at<float>(hot, places.spot);
+    m.spot = at<float>(hot, 0);  // first of all: its address takes no sum
     m.cumulative = at<float>(hot, places.cumulative);
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
@@ -90,9 +91,9 @@ struct alignas(16) Quad {
 };
 
 // A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then for each slot a row of the rates of
-// contracts, negative where none is live. And what paths share: two quads of terms a lane (margin, floating, covenant,
-// allowed; lockup, reserve months, sweep, draw month), then one for each slot (hours, opex, generation and first month in
-// service, LTV cap).
+// contracts, negative where none is live. And what paths share: a quad for each slot (hours, opex, generation and in the
+// first slot the class of terms, margin in the first slot), two for each class of terms (floating, covenant, allowed, lockup;
+// reserve months, sweep, draw month, LTV cap). Loans have few terms: the lanes of a warp mostly read one class.
 constexpr i32 TILE = 32;
 constexpr i32 BALANCE = 0, RESERVE = 1, SUPPORT = 2, BREACHES = 3, QUAD = 4, ROW = QUAD * TILE;
 
@@ -124,11 +125,24 @@ GPULOAN_DEVICE const float* rates_of(const Walker<Team>& w, i32 loan) {
     return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + ROW + lane % TILE;
 }
 
-// A loan's quads of terms, TILE apart.
+// A loan's quads of slots, TILE apart.
 template <i32 N = 0, class Team>
-GPULOAN_DEVICE const Quad* terms_of(const Walker<Team>& w, i32 loan) {
+GPULOAN_DEVICE const Quad* slots_of(const Walker<Team>& w, i32 loan) {
     const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
-    return reinterpret_cast<const Quad*>(w.plan.loans.terms) + lane / TILE * ((2 + n_slots) * TILE) + lane % TILE;
+    return reinterpret_cast<const Quad*>(w.plan.loans.slots) + lane / TILE * (n_slots * TILE) + lane % TILE;
+}
+
+// The third number of a slot: four times the generation, its place in bytes; above it the class of a loan's terms.
+constexpr i32 CLASS_SHIFT = 10;
+
+struct Terms {
+    Quad first, second;
+};
+
+// A loan's class of terms, from its first slot.
+template <class Team>
+GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, Quad slot) {
+    return reinterpret_cast<const Terms*>(w.plan.loans.classes)[static_cast<u32>(float_bits(slot.z)) >> CLASS_SHIFT];
 }
 
 // The rate of a deployment's contract.

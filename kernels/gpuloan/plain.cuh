@@ -59,23 +59,29 @@ GPULOAN_DEVICE Four four_paths(const Run& run, i64 place) {
     return {path, first, first < 0 ? static_cast<i32>(-first) : 0, left < 0 ? 0 : left < 4 ? static_cast<i32>(left) : 4};
 }
 
+// rank(w) <= bound is (w ^ flipped(bound)) <= bound: SIGN_BIT for bounds below it, else all bits. Where the rank of w lies in
+// the other half than the bound, the flipped word lies on the same side of the bound as the rank.
+GPULOAN_DEVICE u32 flipped(u32 bound) { return static_cast<u32>(static_cast<i32>(bound) >> 31) | SIGN_BIT; }
+
 // The obligors of one run on four paths.
 GPULOAN_DEVICE void decide_run(const Plan& plan, const Run& run, CandidateQueue& queue, i32 lane, Four four, i32 r) {
     const Obligors& obligors = plan.obligors;
-    u32 bounds[4];
+    u32 bounds[4], flips[4];
     GPULOAN_UNROLLED
     for (i32 j = 0; j < 4; ++j) {
         const bool is_asked = j >= four.low && j < four.high;
         bounds[j] = is_asked ? bound_of_run(plan, run, four.first + j, r) : 0;
+        flips[j] = flipped(bounds[j]);
     }
+    const i32 end = obligors.run_first[r + 1];
     GPULOAN_ROLLED
-    for (i32 p = obligors.run_first[r]; p < obligors.run_first[r + 1]; ++p) {
+    for (i32 p = obligors.run_first[r]; p < end; ++p) {
         const Words w = draw(run.seed, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
         const u32 words[4] = {w.w0, w.w1, w.w2, w.w3};
         bool has[4], has_any = false;
         GPULOAN_UNROLLED
         for (i32 j = 0; j < 4; ++j) {
-            has[j] = rank(words[j]) <= bounds[j];
+            has[j] = (words[j] ^ flips[j]) <= bounds[j];
             has_any = has_any | has[j];
         }
         if (!__any_sync(WHOLE_WARP, has_any)) continue;

@@ -66,8 +66,8 @@ struct Plain {
     const float *lgd_tables;
 };
 
-// Loans with deployments in lane order, for events. `terms` are what the loop over lanes reads: (tiles, quads, 32 lanes,
-// 4), so that one address and fixed distances reach them all; `principal` is (H + 1, lanes).
+// Loans with deployments in lane order, for events. What the loop over lanes reads: `principal`, (H + 1, lanes); `slots`,
+// (tiles, slots, 32 lanes, 4), so that one address and fixed distances reach them all; `classes`, (classes, 8).
 struct Loans {
     const u64 *key;
     const i32 *index;
@@ -76,7 +76,7 @@ struct Loans {
     const i32 *draw_month, *first_month;
     const float *refinance_ltv, *kept_share;
     const i32 *pulled_in, *n_deployments;
-    const float *terms, *principal;
+    const float *principal, *classes, *slots;
 };
 
 // Deployments as a matrix (slot, lane). `let_place`: where a path's state has the rate of the contract.
@@ -117,9 +117,9 @@ struct Groups {
     const i32 *segment_start, *segment_code;
 };
 
-// Byte offsets in a path's hot memory (to `state`) and cold memory (from `log_hazard`).
+// Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 released, overhang, contract, rent, spot, cumulative, level, counters, hit_end, state;
+    i32 spot, released, overhang, contract, rent, cumulative, level, counters, hit_end, state;
     i32 log_hazard, months, hits, fallen, theta, contract_state, contract_end, tenant_lost;
     i32 claim_rate, queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
     i32 hot_bytes, cold_bytes;

@@ -8,10 +8,13 @@
 #define GPULOAN_DEVICE __device__ __forceinline__
 #define GPULOAN_UNROLLED _Pragma("unroll")
 #define GPULOAN_ROLLED _Pragma("unroll 1")  // rare or long: four copies would crowd the instruction cache
+#define GPULOAN_TEXT(words) #words
+#define GPULOAN_COPIES(n) _Pragma(GPULOAN_TEXT(unroll(n)))
 #else
 #define GPULOAN_DEVICE static inline
 #define GPULOAN_UNROLLED
 #define GPULOAN_ROLLED
+#define GPULOAN_COPIES(n)
 #endif
 
 namespace gpuloan {

@@ -66,7 +66,9 @@ template <class Team>
 GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t) {
     for (i32 k = w.team.rank(); k < w.m.counters[QUEUED]; k += Team::size) {
         const i32 entry = w.m.queue[k];
-        open_workout(w, t, entry >> CAUSE_BITS, entry & ((1 << CAUSE_BITS) - 1));
+        const i32 loan = entry >> CAUSE_BITS, why = entry & ((1 << CAUSE_BITS) - 1);
+        const bool is_lost = w.m.tenant_lost[loan] != 0;
+        open_workout(w, t, loan, why == PARENT ? PARENT : cause_of(why != COVENANT, why == MATURITY, is_lost));
     }
 }
 

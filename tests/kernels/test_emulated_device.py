@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gpuloan_mc.engines import cuda_mapping
+from gpuloan_mc.engines import cuda_layout, cuda_mapping
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected
@@ -92,6 +92,23 @@ def launched(plan: Any, n: int, device: Any) -> list[str]:
     return [launch.kernel for launch in cuda_mapping.launches(layout, n, device)]
 
 
+def layout_classes(plan: Any) -> Any:
+    """The class of terms of each lane."""
+    layout = EMULATED.lay_out(plan)
+    slots = layout.parts["loans"]["slots"][:, 0, :, 2].reshape(-1)[: layout.size["n_loans"]]
+    return slots.view(np.int32) >> cuda_layout.CLASS_SHIFT
+
+
+def test_terms_of_a_class_are_those_of_its_loans():
+    plan = EQUALITY.plan_of(Portfolio.read("neocloud-2024"))
+    loans, classes = plan.loans, EMULATED.lay_out(plan).parts["loans"]
+    order = np.array([int(np.nonzero(loans.key == key)[0][0]) for key in classes["key"]])
+    told = classes["classes"][layout_classes(plan)]
+    assert len(classes["classes"]) > 1
+    for k, name in ((0, "floating"), (1, "dscr_default"), (4, "reserve_months"), (5, "sweep_share"), (7, "ltv_cap")):
+        assert np.array_equal(told[:, k], getattr(loans, name)[order].astype(np.float32))
+
+
 @pytest.mark.parametrize("book", ["vasicek-100", "neocloud-2024"])
 @pytest.mark.parametrize("prices", [False, True])
 def test_bundled_books(book, prices):
@@ -150,6 +167,8 @@ def test_a_book_of_several_hundred_loans_under_feedback(mapping, tmp_path):
     _, device = mapping
     write_example(tmp_path / "book", n_loans=300, seed=3)
     plan = EQUALITY.plan_of(Portfolio.read(tmp_path / "book"))
+    klass = layout_classes(plan)
+    assert klass.max() > 0 and np.all(np.diff(klass) >= 0)  # lanes stand by class of terms
     assert_same(plan, 4, 2, 5, order=2, device=device)
 
 

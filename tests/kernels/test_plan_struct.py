@@ -122,5 +122,5 @@ def test_constants_of_both_sides():
     assert constant("demand.cuh", "MAX_LAUNCHES") == MAX_LAUNCHES
     assert constant("memory.cuh", "N_COUNTERS") == cuda_layout.COUNTERS
     assert constant("memory.cuh", "TILE") == cuda_layout.TILE
-    assert constant("lanes.cuh", "GENERATION_BITS") == cuda_layout.START_SHIFT
+    assert constant("memory.cuh", "CLASS_SHIFT") == cuda_layout.CLASS_SHIFT
     assert constant("plain.cuh", "QUEUE") * 12 == cuda_mapping.QUEUE_BYTES
