@@ -72,6 +72,15 @@ class Kernel:
         loops = [Loop(head, frozenset(body)) for head, body in found.items()]
         return sorted(loops, key=lambda loop: (-len(loop.body), loop.head))
 
+    def always(self, loop: Loop) -> set[int]:
+        """Positions that every turn of a loop comes by."""
+        turns = (i for i in loop.body if loop.head in self._after[i])
+        return set.intersection(*(self.before(i) for i in turns)) & loop.body
+
+    def before(self, position: int) -> set[int]:
+        """Positions that lie on every way to one."""
+        return {p for p in range(len(self.instructions)) if self._dominators[position] >> p & 1}
+
     def innermost(self, position: int) -> Loop | None:
         return next((loop for loop in reversed(self.loops) if position in loop.body), None)
 

@@ -20,6 +20,7 @@ python benchmarks/run.py             # the same with enough repeats; writes resu
 python benchmarks/peers.py           # other packages side by side, in an environment that the script makes
 python benchmarks/device.py          # on a GPU machine: tests, digests, memory, sanitizer, times; within eight minutes
 python benchmarks/sass.py            # what the kernels cost, counted in their machine code: needs no GPU, times nothing
+python benchmarks/all_in.py          # the same of a loan-month, by phase, events and market with it
 python benchmarks/run.py --readme    # this page again, from results/
 ```
 

@@ -123,19 +123,22 @@ class Sizes:
 # --- where an instruction belongs -------------------------------------------------------------------------------------
 
 
+WITH_TWIN = r"GPULOAN_FUNCTION|KERNEL|extern \"C\"|__device__|static|inline"  # how a function of theirs begins
+EVERY = WITH_TWIN + "|GPULOAN_DEVICE"
+
+
 @cache
-def _definitions(file: str) -> list[tuple[int, str]]:
+def _definitions(file: str, kinds: str) -> list[tuple[int, str]]:
     """First line and name of each function that a source defines."""
     lines = Path(file).read_text(encoding="utf-8").splitlines() if Path(file).is_file() else []
-    pattern = re.compile(r"^(?:GPULOAN_FUNCTION|KERNEL|extern \"C\"|__device__|static|inline|template)\b[^;=]*?\b(\w+)\($|"
-                         r"^(?:GPULOAN_FUNCTION|KERNEL|extern \"C\"|__device__|static|inline)\b.*?\b(\w+)\(")  # fmt: skip
+    pattern = re.compile(rf"^(?:{kinds}|template)\b[^;=]*?\b(\w+)\($|^(?:{kinds})\b.*?\b(\w+)\(")
     found = ((n, pattern.match(line)) for n, line in enumerate(lines, 1))
     return [(n, m[1] or m[2]) for n, m in found if m]
 
 
-def function_at(file: str, line: int) -> str:
+def function_at(file: str, line: int, kinds: str = WITH_TWIN) -> str:
     """The function around a source line; an entry kernel, whose text may not be a file, has none."""
-    names = [name for first, name in _definitions(file) if first <= line]
+    names = [name for first, name in _definitions(file, kinds) if first <= line]
     return names[-1] if names else ""
 
 

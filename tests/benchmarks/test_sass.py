@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gpuloan_mc.engines import cuda_sources
@@ -96,6 +97,7 @@ def test_a_loop_whose_rare_part_lies_behind_it():
     (loop,) = kernel.loops
     assert loop.head == 1 and loop.body == {1, 2, 3, 5, 6}
     assert kernel.innermost(4) is None and kernel.innermost(5) == loop
+    assert kernel.always(loop) == {1, 2, 3} and kernel.before(6) == {0, 1, 2, 5, 6}
 
 
 def test_the_script_says_what_it_counts(sass, monkeypatch, capsys, tmp_path):
@@ -117,3 +119,26 @@ def test_without_tools_it_says_which(sass, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["sass.py"])
     assert sass.main() == 4
     assert "pip install" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def all_in(sass):
+    """The script as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return importlib.import_module("all_in")
+
+
+def test_warps_that_events_fill(all_in):
+    assert all_in.warps_of(1e-6) == pytest.approx(1e-6)
+    assert all_in.warps_of(5) == pytest.approx(1 - np.exp(-5), abs=1e-6)  # 33 of them never come
+    assert all_in.warps_of(600) == pytest.approx(600 / 32 + 31 / 64, abs=0.05)  # the last is half full
+
+
+@pytest.mark.slow
+def test_a_month_of_a_loan_stays_short(all_in, capsys):
+    assert all_in.main() == 0
+    told = {line[:28].strip(): line[28:].split() for line in capsys.readouterr().out.splitlines()[3:]}
+    assert all_in.PHASES.keys() < told.keys()
+    (least, most), loop = map(float, told["all-in"]), float(told["pay_loans, its loop"][0])
+    assert 55 < loop <= 70 and loop < least < 130 and most < 255
