@@ -165,7 +165,7 @@ class NumbaCuda:
 
     def _launch(self, seed: int, first_path: int, n_paths: int, prices: F32) -> tuple[int, I64]:
         """Number of defaults, and those that found a place; prices are filled in."""
-        from .numba_cuda_loops import Results
+        from .numba_cuda_memory import Results
 
         places = np.zeros((self._capacity, _EVENT_FIELDS), np.int64), np.zeros(1, np.int64), np.zeros_like(prices)
         results = Results(*self._put(places))

@@ -73,7 +73,8 @@ def kernel_ptx(target) -> str:
     from numba.cuda import types as numba_types
 
     from gpuloan_mc.engines.numba_cuda_layout import device_book, device_work
-    from gpuloan_mc.engines.numba_cuda_loops import Results, run_paths
+    from gpuloan_mc.engines.numba_cuda_loops import run_paths
+    from gpuloan_mc.engines.numba_cuda_memory import Results
     from gpuloan_mc.engines.twins import Twins
     from gpuloan_mc.planning import build_plan
     from gpuloan_mc.portfolio import Portfolio
