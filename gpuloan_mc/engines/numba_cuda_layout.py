@@ -126,13 +126,25 @@ FLAGS, END = range(2)
 def device_book(plan: Plan) -> DeviceBook:
     """The plan as kernels read it."""
     book = lay_out(plan)
+    return DeviceBook(
+        **_numbers(plan, book),
+        **_market_part(plan),
+        **_by_place(plan),
+        **_obligor_part(book),
+        **_plain_part(book),
+        **_loan_part(plan, book),
+        **_deployment_part(book),
+        keys=_keys(book),
+    )
+
+
+def _numbers(plan: Plan, book: Book) -> dict[str, Any]:
+    """Single numbers, in the order of their names above."""
     market, hazards, recovery = plan.market, book.hazards, plan.recovery
-    loans, deployments = book.loans, book.deployments
-    n_months = int(market.n_months) + 1
     whole = [
         market.horizon, market.n_months, market.initial_regime, market.jump_down, market.jump_any, hazards.is_t_copula,
         hazards.n_factors, hazards.n_fed_back, recovery.step_in, recovery.lag_max, recovery.renewal_term,
-        len(market.demand_beta), len(market.launch_first), len(loans.key),
+        len(market.demand_beta), len(market.launch_first), len(book.loans.key),
     ]  # fmt: skip
     real = [
         market.initial_demand, market.demand_pull, market.demand_shock, market.factor_scale, market.spot_decay,
@@ -141,75 +153,102 @@ def device_book(plan: Plan) -> DeviceBook:
         market.utilisation_high, recovery.paid_share, recovery.renewal_keep, recovery.spot_keep, recovery.performance,
         recovery.opex_stress, recovery.sale_keep, recovery.storage_share,
     ]  # fmt: skip
+    return {"whole": np.array(whole, i32), "real": np.array(real, f32)}
+
+
+def _market_part(plan: Plan) -> dict[str, Any]:
+    """Regimes, generations and launches."""
+    market = plan.market
     families = [
         market.launch_first, market.launch_cadence, market.launch_ramp_inverse, market.launch_impact,
         market.launch_gain_mean, market.launch_gain_sd,
     ]  # fmt: skip
-    loan_facts = [
+    generations = [market.generation_shock, market.demand_beta, market.scrap_value, *market.hit_by_first]
+    return {
+        "scores": _scores(plan),
+        "regimes": np.ascontiguousarray(np.column_stack([market.regime_thresholds, plan.recovery.renewal]), i32),
+        "regime_means": market.regime_means,
+        "of_generation": _rows(generations, f32),
+        "cholesky": market.generation_cholesky,
+        "of_family": _rows(families, f32),
+    }
+
+
+def _by_place(plan: Plan) -> dict[str, Any]:
+    """Curves by month and by age."""
+    market, recovery, n_months = plan.market, plan.recovery, int(plan.market.n_months) + 1
+    curves = [market.inverse_depth, market.depth_weights, market.base_log_price, market.price_floor, market.hourly_cost]
+    by_month = [_padded(values, n_months) for values in (recovery.cost_growth, recovery.base_rate, market.forced_demand)]
+    return {
+        "curves": np.stack([*curves, recovery.inverse_annuity]),
+        "calendar": market.calendar,
+        "annuity": market.annuity,
+        "value_cap": market.value_cap,
+        "by_month": _rows(by_month, f32),
+        "by_lag": _by_lag(plan),
+    }
+
+
+def _obligor_part(book: Book) -> dict[str, Any]:
+    """Hazard classes, obligors, and the runs that share a bound."""
+    hazards, obligors = book.hazards, book.obligors
+    return {
+        "log_hazard_table": _two_rows(hazards.log_hazard_table),
+        "latent_table": _two_rows(hazards.latent_table),
+        "hazard": hazards.hazard,
+        "regime_shift": hazards.regime_shift,
+        "of_class": _rows([hazards.demand_sensitivity, hazards.overhang_sensitivity], f32),
+        "fed_back": hazards.fed_back,
+        "phase_first": obligors.phase_first,
+        "obligors": _obligors(book),
+        "obligor_reals": _rows([obligors.log_scale, obligors.residual, obligors.inverse_residual], f32),
+        "loadings": obligors.loadings,
+        "runs": _rows([obligors.run_first[:-1], obligors.run_class, obligors.run_group], i32),
+        "run_reals": _rows([obligors.run_log_scale, obligors.run_residual_low, obligors.run_residual_high], f32),
+        "run_low": obligors.run_low,
+        "run_high": obligors.run_high,
+    }
+
+
+def _plain_part(book: Book) -> dict[str, Any]:
+    return {
+        "plain_amounts": book.plain.amounts,
+        "plain_facts": book.plain.facts,
+        "plain_reals": _rows([book.plain.lgd_loading, book.plain.lgd_residual], f32),
+    }
+
+
+def _loan_part(plan: Plan, book: Book) -> dict[str, Any]:
+    loans = book.loans
+    facts = [
         loans.index, active_columns(plan)[loans.parent], loans.draw_month, loans.first_month, loans.term,
         np.where(loans.dscr_default > 0, loans.dscr_default_months, NEVER), loans.pulled_in, loans.first_deployment[:-1],
         loans.first_deployment[1:],
     ]  # fmt: skip
-    loan_reals = [
+    reals = [
         loans.balance, loans.undrawn, loans.margin, loans.floating, loans.reserve, loans.reserve_months,
         loans.dscr_lockup, loans.dscr_default, loans.ltv_cap, loans.refinance_ltv, loans.sweep_share, loans.support,
         loans.kept_share,
     ]  # fmt: skip
-    deployment_facts = [
+    return {
+        "loans": _rows(facts, i32),
+        "loan_reals": _rows(reals, f32),
+        "principal": np.ascontiguousarray(loans.principal.T),
+        "commitment": loans.commitment_cents,
+    }
+
+
+def _deployment_part(book: Book) -> dict[str, Any]:
+    deployments = book.deployments
+    facts = [
         deployments.generation, deployments.vintage, book.lanes.deployment_facts[:, D_TENANT], deployments.in_service,
         deployments.start, deployments.contract_end, deployments.units,
     ]  # fmt: skip
-    deployment_reals = [
+    reals = [
         deployments.contract_rate, deployments.hours, deployments.opex, deployments.hourly_opex, deployments.unit_share,
         deployments.sale_pressure, deployments.claim_recovery,
     ]  # fmt: skip
-    curves = [market.inverse_depth, market.depth_weights, market.base_log_price, market.price_floor, market.hourly_cost]
-    return DeviceBook(
-        whole=np.array(whole, i32),
-        real=np.array(real, f32),
-        scores=_scores(plan),
-        log_hazard_table=_two_rows(hazards.log_hazard_table),
-        latent_table=_two_rows(hazards.latent_table),
-        regimes=np.ascontiguousarray(np.column_stack([market.regime_thresholds, recovery.renewal]), i32),
-        regime_means=market.regime_means,
-        curves=np.stack([*curves, recovery.inverse_annuity]),
-        calendar=market.calendar,
-        annuity=market.annuity,
-        of_generation=_rows(
-            [market.generation_shock, market.demand_beta, market.scrap_value, *market.hit_by_first], f32
-        ),
-        cholesky=market.generation_cholesky,
-        of_family=_rows(families, f32),
-        value_cap=market.value_cap,
-        by_month=_rows(
-            [_padded(values, n_months) for values in (recovery.cost_growth, recovery.base_rate, market.forced_demand)], f32
-        ),
-        by_lag=_by_lag(plan),
-        hazard=hazards.hazard,
-        regime_shift=hazards.regime_shift,
-        of_class=_rows([hazards.demand_sensitivity, hazards.overhang_sensitivity], f32),
-        fed_back=hazards.fed_back,
-        phase_first=book.obligors.phase_first,
-        keys=_keys(book),
-        obligors=_obligors(book),
-        obligor_reals=_rows([book.obligors.log_scale, book.obligors.residual, book.obligors.inverse_residual], f32),
-        loadings=book.obligors.loadings,
-        runs=_rows([book.obligors.run_first[:-1], book.obligors.run_class, book.obligors.run_group], i32),
-        run_reals=_rows(
-            [book.obligors.run_log_scale, book.obligors.run_residual_low, book.obligors.run_residual_high], f32
-        ),
-        run_low=book.obligors.run_low,
-        run_high=book.obligors.run_high,
-        plain_amounts=book.plain.amounts,
-        plain_facts=book.plain.facts,
-        plain_reals=_rows([book.plain.lgd_loading, book.plain.lgd_residual], f32),
-        loans=_rows(loan_facts, i32),
-        loan_reals=_rows(loan_reals, f32),
-        principal=np.ascontiguousarray(loans.principal.T),
-        commitment=loans.commitment_cents,
-        deployments=_rows(deployment_facts, i32),
-        deployment_reals=_rows(deployment_reals, f32),
-    )
+    return {"deployments": _rows(facts, i32), "deployment_reals": _rows(reals, f32)}
 
 
 def _rows(rows: Any, dtype: Any) -> Any:
