@@ -4,7 +4,8 @@
 
 A path of 1,024 living loans of two deployments on a block of 128 threads. Every instruction of a month is weighted by the
 warps that run it: all four where every turn of the month comes by; in a phase of events as many warps as its events fill.
-Two sums: `least` counts of a phase's loops what each pass comes by, `most` all branches of each pass, of either side.
+Two sums: `least` counts of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what
+comes before a loop as often as the loop. The market's few generations count as one pass.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ PHASES = {
     "parent_defaults": Phase(warps_of(HITS * LOANS)),
     "for_fallen": Phase(warps_of(HITS * LOANS)),
     "step_contracts": Phase(warps_of(DUE * LOANS)),
-    "look_ahead": Phase(LOANS * 4 / 128 / sass.LANES),  # cache lines of the next month's principal
+    "look_ahead": Phase(1),
     "open_loans": Phase(warps_of(MATURITIES * LOANS)),
     "mature_loans": Phase(warps_of(MATURITIES * LOANS)),
     "open_workouts": Phase(warps_of(DEFAULTS * LOANS)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from . import tables
@@ -33,20 +35,28 @@ def matched_hazards(market: Market, plan: MarketPlan) -> F64:
     return hazards
 
 
-_kept: dict[str, DemandPath] = {}
-_curves: dict[tuple[str, bytes, bytes], F64] = {}  # matched in the pilot that is kept
 _MANY_CURVES = 1024
 
 
-def _pilot(market: Market, plan: MarketPlan) -> DemandPath:
-    """Regimes and demand of the pilot's paths. The last is kept: it takes longer than a small run, and the runs of a stress
+@dataclass(frozen=True)
+class _Pilot:
+    """Regimes and demand of the pilot's paths, and the hazards matched in them, by what they depend on."""
+
+    path: DemandPath
+    curves: dict[tuple[str, bytes, bytes], F64] = field(default_factory=dict)
+
+
+_kept: dict[str, _Pilot] = {}
+
+
+def _pilot(market: Market, plan: MarketPlan) -> _Pilot:
+    """The pilot of a market. The last is kept: it takes longer than a small run, and the runs of a stress
     mostly share it, for nothing but the market's regimes, demand and horizon decides it."""
     key = f"{market.regimes.model_dump_json()} {market.demand.model_dump_json()} {market.horizon_months}"
     found = _kept.get(key)
     if found is None:
-        found = demand_path(plan, SEED, path_numbers(0, N_PATHS), market.horizon_months)
+        found = _Pilot(demand_path(plan, SEED, path_numbers(0, N_PATHS), market.horizon_months))
         _kept.clear()
-        _curves.clear()
         _kept[key] = found
     return found
 
@@ -67,15 +77,16 @@ def calendar_overhang(plan: MarketPlan) -> F64:
     return mean
 
 
-def _matched(item: HazardClass, given: F64, pilot: DemandPath, overhang: F64) -> F64:
+def _matched(item: HazardClass, given: F64, pilot: _Pilot, overhang: F64) -> F64:
     """The class's curve, found once: most scenarios of a stress leave most classes as they are."""
     fed = item.overhang_sensitivity * overhang
     key = (item.model_dump_json(), given.tobytes(), fed.tobytes())
-    if key not in _curves:
-        if len(_curves) >= _MANY_CURVES:
-            _curves.clear()
-        _curves[key] = _match(item, given, pilot, fed)
-    return _curves[key]
+    found = pilot.curves.get(key)
+    if found is None:
+        found = _match(item, given, pilot.path, fed)
+        if len(pilot.curves) < _MANY_CURVES:
+            pilot.curves[key] = found
+    return found
 
 
 def _match(item: HazardClass, given: F64, pilot: DemandPath, fed: F64) -> F64:

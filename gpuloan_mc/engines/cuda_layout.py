@@ -266,6 +266,7 @@ def _slot_quads(plan: Plan, order: I64, klass: I64) -> F32:
     slot, lane = np.divmod(_matrix_place(plan, order), max(n, 1))
     quads[slot, 0, lane] = deployments.hours
     quads[slot, 1, lane] = deployments.hourly_opex
+    assert 4 * len(plan.market.demand_beta) <= 1 << CLASS_SHIFT and klass.max(initial=0) < 1 << (31 - CLASS_SHIFT)
     packed = np.zeros((n_slots, quads.shape[2]), i32)
     packed[slot, lane] = 4 * deployments.generation
     packed[0, :n] |= klass[order].astype(i32) << CLASS_SHIFT

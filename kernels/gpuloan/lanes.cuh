@@ -213,8 +213,8 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     state[BALANCE] = ZERO;
     state[RESERVE] = funds.reserve;
     state[SUPPORT] = funds.support;
-    // Another thread may read it in this interval, in `pay_loans`, which passes over MATURING and DEAD alike; a loan is
-    // never drawn after its term (a rule of the inputs), so ZERO does not occur.
+    // Another thread may read the loan's quad in this interval, in `pay_loans`, which passes over MATURING and DEAD alike and
+    // then uses nothing else of it; a loan is never drawn after its term (a rule of the inputs), so ZERO does not occur.
     state[BREACHES] = loans.draw_month[loan] <= t ? DEAD : ZERO;
 }
 
