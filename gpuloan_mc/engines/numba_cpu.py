@@ -157,12 +157,12 @@ class NumbaCpu:
 
     def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
         """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
-        from .numba_pool import new_pool, thread_pool
+        from .numba_pool import new_pool
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
         pool = new_pool(self._book_values, n_paths)
-        memories = [Struct(m.values._replace(pool=Struct(thread_pool(pool)))) for m in self._memory]
+        memories = [Struct(m.values._replace(pool=Struct(pool))) for m in self._memory]
         self._in_blocks(entry, plan, seed, first_path, _path_columns(plan, n_paths, False), memories)
         return PoolCash(**{f.name: getattr(pool, f.name) for f in fields(PoolCash)})
 

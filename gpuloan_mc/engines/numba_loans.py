@@ -18,7 +18,7 @@ from ..paths.loans import (
     pay,
     shortfall,
 )
-from ..paths.path import to_cents
+from ..paths.path import cents_of, to_cents
 from ..paths.philox import LOAN, draw, event_word
 from ..paths.primitives import bits_float, fma, lowest_byte, prefetch
 from ..paths.recovery import exposure
@@ -63,15 +63,16 @@ from .numba_memory import (
     INFINITE,
     NOBODY,
     compiled_loop,
+    compiled_sum,
     entity,
     hours_place,
+    is_pooled,
     lane_place,
     shared_place,
     state_base,
     state_stride,
     tile_base,
 )
-from .numba_pool import GONE, STANDS
 from .numba_recovery import bury, default, rate_of
 
 i64, u8, u64 = np.int64, np.uint8, np.uint64
@@ -210,6 +211,8 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         for run in range(lanes.run_slot[place], lanes.run_slot[place + 1]):
             spot = work.spot[q, lanes.run_generation[run]]
             add_slot(arena, hours, let, lanes.run_first[run], lanes.run_end[run], spot)
+    if is_pooled(work):
+        add_due(book, work, q, t, tile)
     limit = AT_UNLIMITED
     if lanes.tile_capped[tile]:
         set_limits(book, work, q, t, tile)
@@ -262,6 +265,8 @@ def open_month(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> No
         place = lane_place(lanes, loan, q)
         if arena[place + AT_BREACHES] != DEAD:
             arena[place + AT_BALANCE] = arena[place + AT_BALANCE] + book.loans.undrawn[loan]
+            if is_pooled(work):
+                work.pool.drawn[work.row[0] + q, t] += to_cents(book.loans.commitment_cents[loan], book.loans.undrawn[loan])
     for k in range(lanes.begin_first[t], lanes.begin_first[t + 1]):
         place = lane_place(lanes, lanes.begin[k], q)
         if arena[place + AT_BREACHES] == WAITING:
@@ -334,59 +339,63 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
 
 
 @compiled_loop
-def keep_openings(lanes: Any, work: Any, q: int) -> None:
-    """What each loan owes as a month opens, for `add_cash`."""
-    for tile in range(lanes.tile_lanes.shape[0]):
-        keep_tile(work.arena, state_base(lanes, tile, q), work.pool, q, u64(tile * TILE), loans_in(lanes, tile))
-
-
-@compiled_loop
 def loans_in(lanes: Any, tile: int) -> Any:
     """Loans of a tile; the lanes behind them are empty."""
     return min(TILE, lanes.n_loans - tile * TILE)
 
 
 @compiled_loop
-def keep_tile(arena: Any, state: Any, pool: Any, q: int, first: Any, n: int) -> None:
+def add_due(book: Any, work: Any, q: int, t: int, tile: int) -> None:
+    """What a tile's loans pay in month t if none defaults: interest, and the opening part of principal (docs/model.md 9)."""
+    lanes, row = book.lanes, work.row[0] + q
+    interest, opening = tile_due(
+        work.arena, tile_base(lanes, tile), state_base(lanes, tile, q), book.loans.commitment_cents, tile * TILE,
+        loans_in(lanes, tile),
+    )  # fmt: skip
+    work.pool.interest[row, t] += i64(interest)
+    work.pool.principal[row, t] += i64(opening)
+
+
+@compiled_sum
+def tile_due(arena: Any, shared: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
+    """Interest and balances, each loan's in whole cents, of the lanes that are to pay. Vectorises."""
+    interest, opening = 0.0, 0.0
     for i in range(n):
         lane = u64(i)
-        pool.opening[q, first + lane] = arena[state + AT_BALANCE + lane]
-        pool.standing[q, first + lane] = GONE if arena[state + AT_BREACHES + lane] == DEAD else STANDS
+        balance, state_of, cents = arena[state + AT_BALANCE + lane], arena[state + AT_BREACHES + lane], commitment[first + i]
+        owed = balance if (state_of != DEAD) & (state_of != WAITING) else ZERO
+        opening += cents_of(cents, owed)
+        interest += cents_of(cents, owed * arena[shared + AT_RATE + lane])
+    return interest, opening
 
 
 @compiled_loop
 def add_cash(book: Any, work: Any, q: int, t: int) -> None:
-    """What the loans paid in month t and owe after it: each loan's cents (docs/model.md 9)."""
-    lanes, loans, pool, row = book.lanes, book.loans, work.pool, work.row[0] + q
-    for k in range(lanes.draw_first[t], lanes.draw_first[t + 1]):
-        loan = lanes.draw[k]
-        if pool.standing[q, loan] != GONE:
-            pool.opening[q, loan] = pool.opening[q, loan] + loans.undrawn[loan]
-            pool.drawn[row, t] += to_cents(loans.commitment_cents[loan], loans.undrawn[loan])
+    """What the loans owe after month t, and its part of their principal (docs/model.md 9)."""
+    lanes, commitment, row = book.lanes, book.loans.commitment_cents, work.row[0] + q
+    balance, waiting = i64(0), i64(0)
     for tile in range(lanes.tile_lanes.shape[0]):
-        shared, state = tile_base(lanes, tile), state_base(lanes, tile, q)
-        interest, principal, balance = tile_cash(
-            work.arena, shared, state, loans, pool, q, t, u64(tile * TILE), loans_in(lanes, tile)
-        )
-        pool.interest[row, t] += interest
-        pool.principal[row, t] += principal
-        pool.balance[row, t] += balance
+        if work.living[q, tile] > 0:
+            balance += i64(
+                tile_balance(work.arena, state_base(lanes, tile, q), commitment, tile * TILE, loans_in(lanes, tile))
+            )
+    for k in range(lanes.waiting.shape[0]):
+        loan = lanes.waiting[k]
+        if book.loans.first_month[loan] <= t:
+            break
+        place = lane_place(lanes, loan, q)
+        if work.arena[place + AT_BREACHES] == WAITING:
+            waiting += to_cents(commitment[loan], work.arena[place + AT_BALANCE])
+    work.pool.balance[row, t] = balance
+    work.pool.principal[row, t] -= balance - waiting
 
 
-@compiled_loop
-def tile_cash(
-    arena: Any, shared: Any, state: Any, loans: Any, pool: Any, q: int, t: int, first: Any, n: int
-) -> tuple[Any, Any, Any]:
-    """Interest, principal and closing balance of the loans of a tile that neither default nor are gone."""
-    interest, principal, balance = i64(0), i64(0), i64(0)
+@compiled_sum
+def tile_balance(arena: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
+    """What the living loans of a tile owe, each in whole cents. Vectorises."""
+    total = 0.0
     for i in range(n):
-        lane, loan = u64(i), first + u64(i)
-        stands = pool.standing[q, loan] == STANDS
+        lane = u64(i)
         lives = arena[state + AT_BREACHES + lane] != DEAD
-        pays = stands & (loans.first_month[loan] <= t)
-        commitment, opening = loans.commitment_cents[loan], pool.opening[q, loan]
-        closing = to_cents(commitment, arena[state + AT_BALANCE + lane] if stands & lives else ZERO)
-        balance += closing
-        interest += to_cents(commitment, opening * arena[shared + AT_RATE + lane] if pays else ZERO)
-        principal += to_cents(commitment, opening if pays else ZERO) - (closing if pays else i64(0))
-    return interest, principal, balance
+        total += cents_of(commitment[first + i], arena[state + AT_BALANCE + lane] if lives else ZERO)
+    return total

@@ -15,7 +15,7 @@ from ..paths.arithmetic import ZERO
 from ..paths.tally import add_defaults, close_paths
 from .numba_contracts import step_deployments
 from .numba_layout import PATHS_AT_ONCE, SCRATCH
-from .numba_loans import add_cash, keep_openings, loans_in, mature, open_month, put_in_service, share_tile, step_tile
+from .numba_loans import add_cash, loans_in, mature, open_month, put_in_service, share_tile, step_tile
 from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
 from .numba_memory import NEVER, NOBODY, compiled_loop, is_pooled, is_recorded
 from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
@@ -68,8 +68,6 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
                         step_hazard(hazards, work, q, c, t, work.mean_overhang[q])
                 watch(book, work, seed, quad, q, t)
             step_deployments(book, work, seed, path, q, t)
-            if pooled:
-                keep_openings(lanes, work, q)
             open_month(book, work, seed, path, q, t)
         for tile in range(lanes.tile_lanes.shape[0]):
             share_tile(book, work, t, tile)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..paths.arithmetic import ZERO
-from ..paths.loans import monthly_rate
+from ..paths.loans import PARENT, monthly_rate
 from ..paths.path import to_cents
 from ..paths.philox import LOAN, draw, event_word
 from ..paths.primitives import bits_float, float_bits, prefetch
@@ -66,7 +66,6 @@ from .numba_memory import (
     lane_place,
     workout_row,
 )
-from .numba_pool import FALLEN
 from .numba_record import PROCEEDS, SALE_MONTH, STEPPED_IN
 
 f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64
@@ -111,14 +110,22 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         bit = i32(bit << 1)
         contract[STATE_OF] = state & ~LET
     bury(lanes, work, q, loan)
-    if is_pooled(work):
-        work.pool.standing[q, loan] = FALLEN
+    if is_pooled(work) and cause != PARENT:  # a parent's default comes before the month's cash is added up
+        take_back(book, work, q, t, loan, work.arena[place + AT_BALANCE])
     workout = work.workout[workout_row(lanes, loan, q)]
     workout[MONTH_OF], workout[CAUSE_OF], workout[LAG_OF], workout[SOLD_OF] = t, cause, lag, sold
     workout[EAD_OF], workout[REST_OF] = float_bits(ead), float_bits(rest)
     workout[HAIRCUT_OF], workout[NEXT_SALE] = float_bits(haircut), work.sale_head[q, t + lag]
     work.sale_head[q, t + lag] = loan
     work.open_sales[q] += 1
+
+
+@compiled_loop
+def take_back(book: Any, work: Any, q: int, t: int, loan: Any, balance: Any) -> None:
+    """A loan that defaults pays nothing of what `add_due` has added for it."""
+    commitment, row = book.loans.commitment_cents[loan], work.row[0] + q
+    work.pool.interest[row, t] -= to_cents(commitment, balance * rate_of(book, loan, t))
+    work.pool.principal[row, t] -= to_cents(commitment, balance)
 
 
 @compiled_loop
