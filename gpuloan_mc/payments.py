@@ -70,7 +70,7 @@ def reference_payments(structure: Structure, cash: PoolCash) -> Payments:
 
 
 def compiled_payments(structure: Structure, cash: PoolCash, workers: int) -> Payments:
-    """By numba, path by path on some threads: the same integers; rates of return to the last digits of a float.
+    """By numba, paths over lanes on some threads: the same integers; rates of return to the last digits of a float.
 
     Raises:
         EnvironmentProblem: numba is missing, broken or can't compile here.
@@ -89,13 +89,15 @@ def compiled_payments(structure: Structure, cash: PoolCash, workers: int) -> Pay
     edges = np.linspace(0, n_paths, workers + 1).astype(int).tolist()
     found = loops.new_payments(n_paths, n_tranches, width)
     outs = [found._replace(sums=np.zeros_like(found.sums)) for _ in range(workers)]
-    desks = [Struct(loops.new_desk(n_tranches, width)) for _ in range(workers)]
+    desks = [loops.new_desk(n_tranches, width) for _ in range(workers)]
     tables = [Struct(out) for out in outs]
     kinds = tuple(typeof(a) for a in (terms, receipts, desks[0], tables[0], 0, 0))
     entry = compiled(loops.pay_paths, kinds).entry
     with ThreadPoolExecutor(workers, thread_name_prefix="gpuloan-mc") as pool:
         for _ in pool.map(lambda *a: entry(terms, receipts, *a), desks, tables, edges[:-1], edges[1:]):
             pass
+    if found.beyond.any():
+        return reference_payments(structure, cash)
     check_balance(found.missing)
     high, low = np.sum([out.sums for out in outs], axis=0).transpose(1, 0, 3, 2).astype(np.float64)
     interest, principal = high * 2.0**32 + low
@@ -135,17 +137,17 @@ def _terms(structure: Structure) -> Any:
     s, i64, f64 = structure, np.int64, np.float64
     notes = s.file.tranches[:-1]
     return Terms(
-        sizes=np.array(s.sizes, i64),
+        sizes=np.array(s.sizes, f64),
         price=prices(s),
         rates=np.ascontiguousarray(s.rates.T),
         overcollateralisation=np.array([n.overcollateralisation or 0 for n in notes], f64),
         interest_cover=np.array([n.interest_cover or 0 for n in notes], f64),
         fee_rate=f64(s.fee_rate),
-        fee=i64(s.fee),
+        fee=f64(s.fee),
         reserve_share=f64(s.file.reserve.share),
-        reserve=i64(s.reserve),
-        undrawn=i64(s.undrawn),
-        opening=i64(s.opening),
+        reserve=f64(s.reserve),
+        undrawn=f64(s.undrawn),
+        opening=f64(s.opening),
         horizon=i64(s.horizon),
         lapse=i64(min(s.last_draw, s.horizon)),
         is_pro_rata=np.bool_(s.file.allocation == "pro-rata"),
