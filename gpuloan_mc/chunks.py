@@ -18,6 +18,7 @@ import numpy as np
 
 from .engines.base import PathTable
 from .files import WholeFile, written
+from .payments import Payments
 from .totals import Totals
 
 FOLDER = "chunks"
@@ -115,6 +116,8 @@ def parse_chunk(content: bytes, key: RunKey) -> Chunk:
         end += array.nbytes
     for part in _TOTALS:
         arrays[part] = Totals(**{f.name: arrays.pop(f"{part}.{f.name}") for f in fields(Totals)})
+    if "payments.losses" in arrays:
+        arrays["payments"] = Payments(**{f.name: arrays.pop(f"payments.{f.name}") for f in fields(Payments)})
     return Chunk(PathTable(first_path=header["first_path"], **arrays), header["seconds"])
 
 
@@ -125,6 +128,8 @@ def _arrays(table: PathTable) -> Iterator[tuple[str, Any]]:
     for part in _TOTALS:
         for field in fields(Totals):
             yield f"{part}.{field.name}", getattr(getattr(table, part), field.name)
+    for field in fields(Payments) if table.payments is not None else ():
+        yield f"payments.{field.name}", getattr(table.payments, field.name)
 
 
 class ChunkFolder:

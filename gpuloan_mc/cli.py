@@ -129,6 +129,7 @@ def example(folder: str, loans: int | None, seed: int) -> None:
 @click.option("--chunk", type=PATHS, help="Paths at a time; changes no figure.")
 @click.option("--out", type=click.Path(file_okay=False), metavar="DIR", help="Write a run folder.")
 @click.option("--no-host", is_flag=True, help="Leave facts about this machine out of the run folder.")
+@click.option("--pool", metavar="FILE|BOOK", help="Pay the tranches of a pool.toml on every path: docs/waterfall.md.")
 @click.option("--target-error", metavar="SHARE", help="Stop when a measure is so sure, such as 1%: docs/result.md.")
 @click.option("--measure", metavar="el|var:L|es:L", help="Which one, such as es:0.999.  [default: es:0.99]")
 @click.option("--max-paths", type=click.IntRange(1, 2**40), help="Paths at most with --target-error.  [default: 10,000,000]")
@@ -153,6 +154,7 @@ def run(
     chunk: int | None,
     out: str | None,
     no_host: bool,
+    pool: str | None,
     target_error: str | None,
     measure: str | None,
     max_paths: int | None,
@@ -184,6 +186,7 @@ def run(
                 host=not no_host,
                 scenarios=chain,
                 target=target,
+                pool=pool,
                 **told,
                 **workforce,
             )
@@ -192,6 +195,8 @@ def run(
         click.echo(result.to_json())
     else:
         print_result(_titled(book, chain), result)
+        if result.pool is not None:
+            cli_pool.print_waterfall(result.waterfall(result.pool))
     end_by_target(result)
 
 
@@ -327,13 +332,13 @@ def warmup(engine: str, devices: tuple[int, ...] | None) -> None:
     if engine == "cuda":
         _warm_cuda(devices)
         return
-    from . import payments
+    from .engines import numba_payments
     from .engines.numba_cpu import warm_up
 
     done, folder = warm_up()
     how = "loaded from" if done.was_cached else "compiled into"
     click.echo(f"engine numba: {how} {folder or 'memory: no folder can be written'} in {done.seconds:.1f} s")
-    click.echo(f"waterfall: ready in {payments.warm_up():.1f} s")
+    click.echo(f"waterfall: ready in {numba_payments.warm_up():.1f} s")
 
 
 def _warm_cuda(devices: tuple[int, ...] | None) -> None:

@@ -28,11 +28,12 @@ def waterfall(run: str, pool: str, paths: int | None, out: str | None, kind: For
     from .saved_run import SavedRun
 
     found = SavedRun.read(run).waterfall(pool, paths)
-    _print(found)
+    print_waterfall(found)
     _write(out, {"waterfall": found.table, "waterfall_months": found.months}, kind)
 
 
-def _print(found: TrancheCash) -> None:
+def print_waterfall(found: TrancheCash) -> None:
+    """What each tranche loses, how long it lives and what it yields."""
     from .risk import FEW_PATHS
 
     losses = table(

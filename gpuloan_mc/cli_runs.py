@@ -54,6 +54,7 @@ def resume(
 ) -> None:
     """Go on with the run in DIR that was stopped or killed, or add paths to it."""
     from .cli import print_result
+    from .cli_pool import print_waterfall
     from .simulation import resume as go_on
 
     with terminable(), cluster.connected() as workforce, shown_progress(shown, hidden=as_json) as told:
@@ -69,6 +70,8 @@ def resume(
         click.echo(result.to_json())
     else:
         print_result(folder, result)
+        if result.pool is not None:
+            print_waterfall(result.waterfall(result.pool))
     end_by_target(result)
 
 

@@ -26,6 +26,7 @@ from .run_folder import RNG_SCHEME, Job
 
 if TYPE_CHECKING:
     from .plan import Plan
+    from .receipts import Pool
 
 MOST_TRIES = 5  # of a chunk
 _MOST_FAILURES = 3  # of a worker, one after another
@@ -265,8 +266,9 @@ class Crew:
 
     # --- chunks -------------------------------------------------------------------------------------------------------
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: Plan, pool: Pool | None = None) -> None:
         """Keep the plan's bytes; each worker gets them before its first chunk."""
+        assert pool is None, "workers of a cluster have no pool"
         self._plan, self._digest, self._bytes = plan, plan.digest, plan.to_bytes()
 
     def tables(self, job: Job, ledger: Ledger, end: int) -> Iterator[tuple[PathTable, float]]:

@@ -16,6 +16,7 @@ from .files import SYSTEM, sync_folder, written
 from .ledger import Ledger
 from .manifest import check_file, is_the_file
 from .path_rows import COLUMNS, PATHS, ROWS_A_GROUP, count_rows, read_group, read_rows
+from .payments import Payments
 from .plan import CAUSES
 from .totals import N_DIGITS, Totals
 
@@ -93,7 +94,11 @@ class FinishedPaths:
         """The paths, some at a time, without prices; the first table has the totals of all, those after it have none."""
         totals = read_chunk(self._place(TOTALS), self._key).table
         for first, columns in read_rows(self._place(PATHS)):
-            yield dataclasses.replace(totals if first == 0 else _without(totals), first_path=first, **columns)
+            table = dataclasses.replace(totals if first == 0 else _without(totals), first_path=first, **columns)
+            if totals.payments is not None:
+                part = totals.payments.rows(first, first + len(table.loss))
+                table = dataclasses.replace(table, payments=part)
+            yield table
 
     def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Columns of some ranges of paths in rising order, each within a group of rows: (first path, its columns)."""
@@ -104,7 +109,7 @@ class FinishedPaths:
 
 
 def write_totals(path: Path, key: RunKey, ledger: Ledger) -> None:
-    """Write the totals of a ledger: a chunk without paths.
+    """Write the totals of a ledger and what the tranches of a pool get: a chunk without paths.
 
     Raises:
         EnvironmentProblem, UsageError: as `write_chunk`.
@@ -117,8 +122,18 @@ def write_totals(path: Path, key: RunKey, ledger: Ledger) -> None:
         by_group=ledger.by_group,
         loan_cause_defaults=ledger.loan_cause_defaults,
         loan_cause_loss=ledger.loan_cause_loss,
+        payments=ledger.payments,
     )
     write_chunk(path, key, Chunk(table, 0.0))
+
+
+def read_payments(path: Path, key: RunKey) -> Payments | None:
+    """What the tranches of a pool get, of all paths of a finished run.
+
+    Raises:
+        BadChunk: the file is damaged, or belongs to another run.
+    """
+    return read_chunk(path, key).table.payments
 
 
 def _without(totals: PathTable) -> PathTable:

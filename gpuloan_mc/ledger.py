@@ -10,6 +10,7 @@ from . import path_columns
 from .digest import LossDigest
 from .engines.base import PathTable, table_bytes
 from .path_columns import Column, check_room
+from .payments import Payments
 from .plan import CAUSES, Plan
 from .reference.arithmetic import F32, I32, I64
 from .risk import Moments
@@ -59,6 +60,7 @@ class Ledger:
         self.loan_cause_loss: I64 = np.zeros((N_DIGITS, plan.n_loans, len(CAUSES)), dtype=np.int64)
         shape = (min(n_paths, PRICE_PATHS), int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
         self.prices: F32 = np.zeros(shape, dtype=np.float32)
+        self._payments: dict[int, Payments] = {}  # by first path
 
     @property
     def done(self) -> int:
@@ -95,6 +97,17 @@ class Ledger:
         """Loans in default, by path."""
         return self._columns["defaults"].values[: self.n_paths]
 
+    @property
+    def payments(self) -> Payments | None:
+        """What the tranches of a pool get, of all paths; None: no path has said."""
+        if not self._payments:
+            return None
+        if len(self._payments) > 1:
+            parts = [part for _, part in sorted(self._payments.items())]
+            self._payments = {min(self._payments): Payments.joined(parts)}
+        (found,) = self._payments.values()
+        return found
+
     def known_losses(self) -> Iterator[I64]:
         """Losses of the paths that are in, a range of paths at a time."""
         return (self.losses[first:end] for first, end in self.ranges)
@@ -125,6 +138,8 @@ class Ledger:
         carry(self.loan_cause_loss)
         if table.prices is not None:
             self.prices[rows] = table.prices
+        if table.payments is not None:
+            self._payments[table.first_path] = table.payments
         self._note(table.first_path, table.first_path + len(table.loss))
 
     def _note(self, first: int, end: int) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .inputs.pool_file import PoolFile
     from .marginal import Marginal
     from .names import Names
+    from .payments import Payments
     from .portfolio import Portfolio
     from .replay import Replay
     from .report.notebook import Plots
@@ -46,6 +47,7 @@ class Questions(ABC):
     plan: Plan
     portfolio: Portfolio
     losses: I64  # (n_paths,) cents
+    pool: PoolFile | None  # that the run was one with
 
     @property
     def n_paths(self) -> int:
@@ -66,6 +68,15 @@ class Questions(ABC):
     def commitment_usd(self) -> float:
         """Drawn and undrawn at month 0."""
         return self.portfolio.commitment_usd
+
+    @property
+    @abstractmethod
+    def payments(self) -> Payments | None:
+        """What the tranches of its pool get; None: it was run without one."""
+
+    def has_payments(self, pool: PoolFile) -> bool:
+        """Whether the run was one with the structure of this pool."""
+        return self.pool is not None and self.pool.digest == pool.digest
 
     @property
     @abstractmethod
@@ -161,7 +172,8 @@ class Questions(ABC):
 
         Args:
             pool: a pool.toml, or a book whose folder has one.
-            n_paths: how many of the run's paths, the first ones; None: all. Each is run again on the CPU.
+            n_paths: how many of the run's paths, the first ones; None: all. If the run was one with this pool, all are there;
+                else each is run again on the CPU.
 
         Raises:
             InputRejected: the pool's file is wrong, or its tranches take more than the commitment.

@@ -19,7 +19,9 @@ from .totals import Totals, whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .inputs.pool_file import PoolFile
     from .ledger import Ledger
+    from .payments import Payments
     from .portfolio import Portfolio
     from .target import Target
 
@@ -52,6 +54,8 @@ class Result(Questions):
     prices: F32 = field(repr=False)  # (price paths, H + 1, 2, G) contract and spot, of the first paths
     scenarios: tuple[tuple[str, str], ...] = ()  # name and digest of each scenario, in the order applied
     target: Target | None = None  # the error that the run was to reach
+    pool: PoolFile | None = None  # that the run was one with
+    payments: Payments | None = field(repr=False, default=None)  # what its tranches get
 
     @classmethod
     def of(
@@ -85,6 +89,7 @@ class Result(Questions):
             loan_cause_defaults=ledger.loan_cause_defaults,
             loan_cause_loss=ledger.loan_cause_loss,
             prices=ledger.prices,
+            payments=ledger.payments,
         )
 
     @property

@@ -26,12 +26,15 @@ from .files import WholeFile, empty_folder, free_bytes, toml_text, write_whole, 
 from .finished_paths import TOTALS, FinishedPaths, write_totals
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
+from .inputs.pool_file import FILE_NAME as POOL_FILE
+from .inputs.pool_file import read_pool
 from .inputs.rejected import REJECTED, write_rejected
 from .lock import LOCK, FolderLock
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, facts, read_manifest, sealed
 from .path_rows import COLUMNS, PATHS, write_rows
 from .plan import Plan
 from .portfolio import Portfolio
+from .receipts import Pool
 from .schemas import MANIFEST_KEYS, SCHEMA_VERSION, arrow_table
 from .target import Target
 
@@ -47,8 +50,10 @@ _PACKAGES = ("numpy", "numba", "scipy", "pandas", "pyarrow", "pydantic")
 _GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cuda-bindings", "nvidia-cuda-nvrtc", "numba-cuda-mlir", "numba-cuda")
 _ROWS_A_FILE = 1 << 20  # of a chunk, about
 _SECONDS, _SHARE, _MOST_SECONDS = 1.0, 0.02, 60.0  # of engine time in a chunk's file: at least, of the run, at most
+_TRANCHE_TABLES = ("waterfall.parquet", "waterfall_months.parquet")
 _BYTES_A_PATH = 60  # a path in chunks and in paths.parquet
 PLAN = "inputs/plan.npz"
+POOL = f"inputs/{POOL_FILE}"
 _INPUTS = (PLAN, f"inputs/{FILE_NAME}", *(f"inputs/{name}.parquet" for name in TAPES))
 
 
@@ -79,6 +84,7 @@ class Job:
     engine_reason: str
     scenarios: tuple[tuple[str, str], ...] = ()
     target: Target | None = None
+    pool: Pool | None = None  # whose tranches are paid on every path
 
 
 class RunFolder:
@@ -116,9 +122,9 @@ class RunFolder:
         self._open_chunks(job.plan.digest, job.seed)
         self.chunks.remove()
         self._check_space(job.n_paths, 2 * table_bytes(job.plan, 0))
-        self._write_inputs(job.portfolio, job.plan)
+        self._write_inputs(job)
         write_rejected(self.path, job.portfolio.rejected)
-        self._begin(_before(job, host) | {"files": {name: facts(self.path / name) for name in _INPUTS}})
+        self._begin(_before(job, host) | {"files": {name: facts(self.path / name) for name in _inputs_of(job.pool is not None)}})
 
     def reopen(self) -> Job:
         """The run that the folder holds, finished or not, its book and its manifest checked.
@@ -131,7 +137,8 @@ class RunFolder:
             raise UsageError(f"{self.path}: the run was stopped before its first path. {AGAIN}")
         check_origin(self.path, found, schema_version=SCHEMA_VERSION, version=__version__, rng_scheme=RNG_SCHEME)
         check_seal(self.path, found)
-        for name in _INPUTS:
+        has_pool = found.get("pool") is not None
+        for name in _inputs_of(has_pool):
             check_file(self.path, name, found["files"].get(name))
         plan, portfolio = Plan.load(self.path / PLAN), Portfolio.read(self.path / "inputs")
         if plan.digest != found["plan_digest"] or portfolio.market.digest != found["market_digest"]:
@@ -144,7 +151,8 @@ class RunFolder:
         target = None if found["target"] is None else Target(found["target"]["measure"], found["target"]["error"])
         scenarios = tuple((s["name"], s["digest"]) for s in found["scenarios"])
         engine = found["engine"], found["engine_reason"]
-        return Job(portfolio, plan, found["n_paths"], found["seed"], *engine, scenarios, target)
+        pool = Pool.of(plan, portfolio, read_pool(self.path / POOL)) if has_pool else None
+        return Job(portfolio, plan, found["n_paths"], found["seed"], *engine, scenarios, target, pool)
 
     @property
     def complete(self) -> bool:
@@ -195,7 +203,8 @@ class RunFolder:
         if damaged:
             self.chunks.bad |= damaged
             self._finished = None
-            self._begin(self._begun | {"files": {name: self._begun["files"][name] for name in _INPUTS}})
+            files = {name: value for name, value in self._begun["files"].items() if name.startswith("inputs/")}
+            self._begin(self._begun | {"files": files})
 
     def _there(self, n_paths: int) -> Iterator[Chunk]:
         """The paths that are in the folder, in their order."""
@@ -273,12 +282,16 @@ class RunFolder:
         self.flush()
         self._write_paths(result.n_paths)
         write_totals(self.path / TOTALS, self.chunks.key, ledger)
-        for name, frame in (
-            ("loans", result.loans),
-            ("timeline", result.timeline),
-            ("segments", result.segments()),
-            ("loss_distribution", result.loss_distribution),
-        ):
+        frames = {
+            "loans": result.loans,
+            "timeline": result.timeline,
+            "segments": result.segments(),
+            "loss_distribution": result.loss_distribution,
+        }
+        if result.pool is not None:
+            paid = result.waterfall(result.pool)
+            frames |= {"waterfall": paid.table, "waterfall_months": paid.months}
+        for name, frame in frames.items():
             self._write(f"{name}.parquet", parquet_bytes(arrow_table(f"{name}.parquet", frame)))
         self._write("summary.json", (result.to_json() + "\n").encode())
         self._write(MANIFEST, sealed(self._begun | self._after(result)))
@@ -309,13 +322,19 @@ class RunFolder:
                     f"{self.chunks.path} was changed during the run; gpuloan-mc resume {self.path}"
                 )
 
-    def _write_inputs(self, portfolio: Portfolio, plan: Plan) -> None:
+    def _write_inputs(self, job: Job) -> None:
+        portfolio, plan = job.portfolio, job.plan
         with written(self.path):
             (self.path / "inputs").mkdir(exist_ok=True)
         for name in TAPES:
             self._write(f"inputs/{name}.parquet", _frame_bytes(getattr(portfolio, name)))
         self._write(f"inputs/{FILE_NAME}", toml_text(portfolio.market.model_dump(exclude_none=True)).encode())
         self._write(PLAN, plan.to_bytes())
+        with written(self.path):
+            for name in (POOL, *_TRANCHE_TABLES):
+                (self.path / name).unlink(missing_ok=True)  # of an earlier run
+        if job.pool is not None:
+            self._write(POOL, toml_text(job.pool.file.model_dump(exclude_none=True)).encode())
 
     def _write(self, name: str, data: bytes) -> None:
         write_whole(self.path / name, data)
@@ -353,12 +372,18 @@ def _before(job: Job, host: bool) -> dict[str, Any]:
         "plan_digest": job.plan.digest,
         "market_digest": market.digest,
         "scenarios": [{"name": name, "digest": digest} for name, digest in job.scenarios],
+        "pool": None if job.pool is None else job.pool.file.digest,
         "inputs": _inputs(job.portfolio),
         "reconciliation": _reconciliation(job.portfolio),
         "money": cents | {"commitment": sum(cents.values())},
         "host": _host() if host else None,
     }
     return {key: known.get(key) for key in MANIFEST_KEYS if key != "checksum"}
+
+
+def _inputs_of(has_pool: bool) -> tuple[str, ...]:
+    """The files of a run's book."""
+    return (*_INPUTS, POOL) if has_pool else _INPUTS
 
 
 def _end(table: PathTable) -> int:

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .chunks import RunKey
 from .digest import LossDigest
 from .errors import GpuLoanError, UsageError
+from .finished_paths import TOTALS, read_payments
 from .inputs.columns import TAPES
 from .inputs.market_file import FILE_NAME
+from .inputs.pool_file import PoolFile, read_pool
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, read_manifest
 from .path_columns import Column
 from .path_rows import PATHS, count_rows, read_rows
+from .payments import Payments
 from .plan import Plan
 from .portfolio import Portfolio
 from .questions import Questions
 from .reference.arithmetic import I32, I64
-from .run_folder import PLAN, RNG_SCHEME
+from .run_folder import PLAN, POOL, RNG_SCHEME
 from .schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -84,6 +88,27 @@ class SavedRun(Questions):
             defaults=defaults,
             manifest=manifest,
         )
+
+    @cached_property
+    def pool(self) -> PoolFile | None:  # type: ignore[override]
+        """That the run was one with.
+
+        Raises:
+            UsageError: the file was changed or damaged since the run.
+        """
+        return None if self.manifest.get("pool") is None else read_pool(self._checked(POOL))
+
+    @cached_property
+    def payments(self) -> Payments | None:
+        """What the tranches of its pool get; None: it was run without one.
+
+        Raises:
+            UsageError: the file was changed or damaged since the run.
+        """
+        if self.pool is None:
+            return None
+        key = RunKey(self.version, RNG_SCHEME, self.plan.digest, self.seed)
+        return read_payments(self._checked(TOTALS), key)
 
     @cached_property
     def timeline(self) -> pd.DataFrame:

@@ -607,6 +607,7 @@ MANIFEST_KEYS: dict[str, str] = {
     "plan_digest": "sha256 of the plan's arrays",
     "market_digest": "sha256 of the market as canonical JSON",
     "scenarios": "name and digest of each scenario, in the order applied; market and inputs are those after them",
+    "pool": "sha256 of the structure of inputs/pool.toml as canonical JSON; null without a pool",
     "inputs": "by tape: file, sha256 of its bytes (null: not from a file), rows accepted",
     "reconciliation": "rows and cents that came in, were accepted and were rejected",
     "money": "balance, undrawn and commitment of the loans, cents",

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
-from .engines.choice import choose_engine, default_paths, event_engine, make_engine
+from .engines.choice import ON_GPU, choose_engine, default_paths, event_engine, make_engine
 from .errors import EnvironmentProblem, Interrupted, UsageError
+from .inputs.pool_file import PoolFile, read_pool
 from .ledger import PRICE_PATHS, Ledger
 from .manifest import read_manifest
 from .market import Market
 from .planning import build_plan
+from .receipts import Pool
 from .result import CENTS, Result
 from .risk import Moments, tails
 from .run_folder import Job, RunFolder, prepare_run_folder
@@ -49,6 +51,7 @@ def simulate(
     host: bool = True,
     scenarios: Sequence[Scenario | str | Path] = (),
     target: Target | None = None,
+    pool: PoolFile | str | Path | None = None,
     progress: Progress | None = None,
     cluster: Any = None,
     deadline: float | None = None,
@@ -74,6 +77,8 @@ def simulate(
         scenarios: stresses applied in order before the run: a `Scenario`, a TOML file or a bundled one's name.
         target: stop as soon as a measure is so sure (`gpuloan_mc.target`); `n_paths` is then the most paths to take, None:
             10,000,000. `result.target` and summary.json tell what was reached.
+        pool: a `PoolFile`, a pool.toml, or a book whose folder has one: on every path its tranches get the cash of the loans
+            (docs/waterfall.md), and `result.waterfall(pool)` is there at once. For the engines of the CPU: auto takes numba.
         progress: called with (paths done, paths in all) after each chunk.
         cluster: a `distributed.Client`: its workers run the paths (docs/cluster.md), each with `engine`.
         deadline: seconds without an answer after which a worker of the cluster is given up; None: ten times the median of
@@ -89,7 +94,8 @@ def simulate(
     seed = whole_number("seed", seed, 0, MAX_SEED)
     if n_paths is not None:
         n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
-    force = _workforce(engine, workers, devices, chunk, cluster, deadline, tell)
+    tranches = read_pool(pool) if isinstance(pool, (str, Path)) else pool
+    force = _workforce(_engine_for(engine, tranches, cluster), workers, devices, chunk, cluster, deadline, tell)
     if n_paths is None:
         n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
     if market != portfolio.market:
@@ -99,12 +105,30 @@ def simulate(
     with nullcontext() if out is None else RunFolder(prepare_run_folder(out)) as folder:
         start = time.perf_counter()
         plan = build_plan(portfolio, market)
+        securitised = None if tranches is None else Pool.of(plan, portfolio, tranches)
         planned = time.perf_counter() - start
         applied = tuple((s.name, s.digest) for s in chain)
-        job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target)
+        job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target, securitised)
         if folder is not None:
             folder.begin(job, host=host)
         return _run(job, force, Ledger(plan, n_paths), planned, folder, progress)
+
+
+def _engine_for(engine: str, pool: PoolFile | None, cluster: Any) -> str:
+    """The engine to ask for: with a pool one of the CPU's, here.
+
+    Raises:
+        UsageError: a GPU's engine or a cluster was asked for.
+    """
+    if pool is None:
+        return engine
+    if cluster is not None or engine in ON_GPU:
+        where = "workers of a cluster" if cluster is not None else f"engine {engine}"
+        raise UsageError(
+            f"the tranches of a pool are paid by the engines of this machine's CPU, and not by {where}: leave the pool away, and "
+            "ask for the waterfall of the finished run, or use engine numba"
+        )
+    return "numba" if engine == "auto" else engine
 
 
 def _workforce(
@@ -171,6 +195,8 @@ def resume(
         if extend_paths is not None and n_paths <= job.n_paths:
             raise UsageError(f"{folder} is a run of {job.n_paths:,} paths already; extend it to more than these")
         asked = "auto" if engine is None and (devices is not None or cluster is not None) else engine
+        if asked is not None and job.pool is not None:
+            asked = _engine_for(asked, job.pool.file, cluster)
         force = _workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell)
         if asked is not None:
             job = dataclasses.replace(job, engine=force.engine, engine_reason=force.reason)
@@ -215,7 +241,7 @@ def _run(
     """Run the paths that the ledger lacks."""
     with _told(job, ledger, folder):
         start = time.perf_counter()
-        force.prepare(job.plan)
+        force.prepare(job.plan, job.pool)
         prepared = time.perf_counter()
         before = 0.0 if folder is None else folder.seconds
         for look in [job.n_paths] if job.target is None else job.target.looks(job.n_paths):
@@ -242,7 +268,8 @@ def _result(job: Job, ledger: Ledger, timings: dict[str, float]) -> Result:
         engine_reason=job.engine_reason,
         timings=timings,
     )
-    return dataclasses.replace(found, scenarios=job.scenarios, target=job.target)
+    pool = None if job.pool is None else job.pool.file
+    return dataclasses.replace(found, scenarios=job.scenarios, target=job.target, pool=pool)
 
 
 def _add_paths(

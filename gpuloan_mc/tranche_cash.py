@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,10 @@ import numpy as np
 
 from . import risk
 from .arguments import whole_number
-from .engines.base import PoolCash
-from .engines.numba_cpu import available_cores
+from .engines.choice import event_engine
 from .inputs.pool_file import PoolFile, read_pool
-from .payments import Payments, compiled_payments, reference_payments
-from .questions import Questions
+from .payments import COLUMNS, SUMS, Payments, as_floats
+from .questions import Questions, check_sums
 from .receipts import Pool
 from .reference.arithmetic import F64, I64
 from .risk import Moments
@@ -25,6 +25,7 @@ from .waterfall import CENTS, Structure
 if TYPE_CHECKING:
     import pandas as pd
 
+PATHS_AT_ONCE = 16_384
 LOW = 0.05  # the quantile of yields that is shown
 
 
@@ -108,7 +109,8 @@ def tranche_cash(run: Questions, pool: PoolFile | str | Path, n_paths: int | Non
     Args:
         run: a run.
         pool: a `PoolFile`, a pool.toml, or a book whose folder has one.
-        n_paths: how many of the run's paths; None: all. Each is run again on the CPU.
+        n_paths: how many of the run's paths; None: all. If the run was one with this pool, all are there; else each is run
+            again on the CPU.
 
     Raises:
         InputRejected: the pool's file is wrong, or its tranches take more than the commitment.
@@ -116,22 +118,25 @@ def tranche_cash(run: Questions, pool: PoolFile | str | Path, n_paths: int | Non
     """
     file = pool if isinstance(pool, PoolFile) else read_pool(pool)
     n_paths = run.n_paths if n_paths is None else whole_number("n_paths", n_paths, 1, run.n_paths)
-    loans = Pool.of(run)
-    structure = Structure.of(
-        file, run.portfolio.market, balance=loans.balance, undrawn=loans.undrawn, last_draw=loans.last_draw,
-        months=int(run.plan.market.n_months),
-    )  # fmt: skip
-    found = Payments.joined([_payments(run, structure, cash) for _, cash in loans.cash(n_paths)])
-    columns = {f.name: getattr(found, f.name) for f in fields(Payments) if f.name not in ("interest", "principal")}
-    return TrancheCash(
-        structure, **columns, mean_interest=found.interest / n_paths, mean_principal=found.principal / n_paths
-    )
+    found = run.payments if n_paths == run.n_paths and run.has_payments(file) else None
+    securitised = Pool.of(run.plan, run.portfolio, file)
+    if found is None:
+        found = Payments.joined(list(_payments(run, securitised, n_paths)))
+    columns = {name: getattr(found, name) for name in COLUMNS}
+    means: dict[str, Any] = {f"mean_{name}": as_floats(getattr(found, name)) / n_paths for name in SUMS}
+    return TrancheCash(securitised.structure, **columns, **means)
 
 
-def _payments(run: Questions, structure: Structure, cash: PoolCash) -> Payments:
-    if run.engine == "numpy":
-        return reference_payments(structure, cash)
-    return compiled_payments(structure, cash, available_cores())
+def _payments(run: Questions, pool: Pool, n_paths: int) -> Iterator[Payments]:
+    """Paths that are run again, a chunk at a time."""
+    engine = event_engine(run.engine)
+    engine.prepare(run.plan)
+    size = min(engine.longest_chunk(run.plan), PATHS_AT_ONCE)
+    for first in range(0, n_paths, size):
+        table = engine.run(run.plan, run.seed, first, min(size, n_paths - first), pool=pool)
+        check_sums(run, first + np.arange(len(table.loss), dtype=np.int64), table.loss)
+        assert table.payments is not None
+        yield table.payments
 
 
 def _mean(values: F64) -> tuple[float, float]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from .engines.base import Engine, PathTable
 from .engines.pace import Pace
 from .ledger import PRICE_PATHS, Ledger
 from .plan import Plan
+from .receipts import Pool
 from .run_folder import Job
 
 
@@ -19,7 +21,7 @@ class Workforce(Protocol):
     engine: str
     reason: str
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: Plan, pool: Pool | None) -> None:
         """Whatever comes before the first path."""
 
     def tables(self, job: Job, ledger: Ledger, end: int) -> Iterator[tuple[PathTable, float]]:
@@ -32,10 +34,14 @@ class LocalWork:
     def __init__(self, runner: Engine, reason: str, chunk: int | None) -> None:
         self.engine, self.reason = runner.name, reason
         self._runner, self._chunk = runner, chunk
+        self._run: Callable[..., PathTable] = runner.run
 
-    def prepare(self, plan: Plan) -> None:
-        """Lay the plan out and compile."""
+    def prepare(self, plan: Plan, pool: Pool | None) -> None:
+        """Lay the plan out and compile. With a pool the engine must be one of the CPU's."""
         self._runner.prepare(plan)
+        if pool is not None:
+            self._run = functools.partial(self._runner.run, pool=pool)  # type: ignore[call-arg]
+            self._run(plan, 1, 0, 1)
         first = self._chunk or self._runner.first_chunk(plan)
         self._pace = Pace(first, self._chunk or self._runner.longest_chunk(plan))
 
@@ -51,4 +57,4 @@ class LocalWork:
                 first = last
 
     def _piece(self, job: Job, first: int, end: int) -> PathTable:
-        return self._runner.run(job.plan, job.seed, first, end - first, prices=first < PRICE_PATHS)
+        return self._run(job.plan, job.seed, first, end - first, prices=first < PRICE_PATHS)

@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from gpuloan_mc import cli, simulate
 from gpuloan_mc.engines import numba_compile
 from gpuloan_mc.engines.base import PoolCash
+from gpuloan_mc.engines.numba_payments import compiled_payments
+from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected, UsageError
 from gpuloan_mc.inputs.pool_file import PoolFile, read_pool
-from gpuloan_mc.payments import Payments, compiled_payments, internal_rate, lives, reference_payments
+from gpuloan_mc.payments import Payments, internal_rate, lives, reference_payments
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.receipts import Pool
 from gpuloan_mc.tranche_cash import tranche_cash
@@ -27,6 +29,9 @@ NOTES = [
     {"name": "B", "size_usd": 300.0, "coupon": 0.24},
     {"name": "R"},
 ]
+
+
+HALVES = PoolFile.model_validate({"tranches": [{"name": "A", "share": 0.5, "coupon": 0.1}, {"name": "R"}]})
 
 
 def cash(months, **rows):
@@ -125,23 +130,25 @@ STRUCTURES = [
 ]
 
 
+def cash_of(run, pool):
+    """What all loans of a run pay and owe."""
+    return NumpyReference().pool_cash(run.plan, run.seed, 0, run.n_paths, pool.plain)
+
+
 @pytest.mark.parametrize("changes", STRUCTURES)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_compiled_payments_are_the_references(run, changes, workers):
     """Of the bundled pool, and of one that gets a tenth of its interest now and then: every integer."""
     file = PoolFile.model_validate(read_pool("neocloud-2024").model_dump() | changes)
-    pool = Pool.of(run)
-    (_, found), *_ = pool.cash(run.n_paths)
+    pool = Pool.of(run.plan, run.portfolio, file)
+    found = cash_of(run, pool)
     chance = np.random.default_rng(3)
     poor = dataclasses.replace(
         found,
         interest=np.where(chance.random(found.interest.shape) < 0.3, found.interest // 10, found.interest),
         recovery=found.recovery // 2,
     )
-    s = Structure.of(
-        file, run.portfolio.market, balance=pool.balance, undrawn=pool.undrawn, last_draw=pool.last_draw,
-        months=found.interest.shape[1] - 1,
-    )  # fmt: skip
+    s = pool.structure
     for cash in (found, poor):
         mine, other = compiled_payments(s, cash, workers), reference_payments(s, cash)
         for field in dataclasses.fields(Payments):
@@ -156,7 +163,7 @@ def test_compiled_payments_are_the_references(run, changes, workers):
 
 def test_compiled_cash_that_does_not_balance_is_told(run, monkeypatch):
     """The check of each path can fail: a fee that is paid to nobody."""
-    monkeypatch.setattr("gpuloan_mc.payments.check_balance", lambda missing: check_balance(missing + 1))
+    monkeypatch.setattr("gpuloan_mc.engines.numba_payments.check_balance", lambda missing: check_balance(missing + 1))
     with pytest.raises(AssertionError, match="300 paths pay out what they did not get"):
         dataclasses.replace(run, engine="numba").waterfall("neocloud-2024")
 
@@ -187,10 +194,10 @@ def run():
 
 def test_what_is_lent_comes_back_or_is_lost(run):
     """Σ exposure - Σ recovery is the path's loss; balances roll forward but for interest that joins them and cents."""
-    pool = Pool.of(run)
-    (paths, found), *_ = pool.cash(run.n_paths)
-    assert np.array_equal(found.defaulted.sum(axis=1) - found.recovery.sum(axis=1), run.losses[paths])
-    opening = np.concatenate([np.full((len(paths), 1), pool.balance), found.balance[:, 1:-1]], axis=1)
+    pool = Pool.of(run.plan, run.portfolio, read_pool("neocloud-2024"))
+    found = cash_of(run, pool)
+    assert np.array_equal(found.defaulted.sum(axis=1) - found.recovery.sum(axis=1), run.losses)
+    opening = np.concatenate([np.full((run.n_paths, 1), pool.structure.opening), found.balance[:, 1:-1]], axis=1)
     gone = found.principal[:, 1:] + found.defaulted[:, 1:]  # the exposure has a month's interest in it
     grown = found.balance[:, 1:] - (opening + found.drawn[:, 1:] - gone)
     horizon = run.horizon_months
@@ -202,15 +209,15 @@ def test_what_is_lent_comes_back_or_is_lost(run):
 def test_without_defaults_the_plain_loans_pay_their_schedule(market, pool_of_plain_loans):
     book = pool_of_plain_loans
     result = simulate(book, book.market, n_paths=50, seed=1, engine="numpy")
-    whole = Pool.of(result)
-    (paths, found), *_ = whole.cash(50)
-    kept = result.losses[paths] == 0
+    whole = Pool.of(result.plan, book, HALVES)
+    found = cash_of(result, whole)
+    kept = result.losses == 0
     assert kept.any() and not kept.all()
     assert np.array_equal(
         found.principal[kept].sum(axis=1), np.full(kept.sum(), whole.commitment) - found.balance[kept, 24]
     )
     assert np.array_equal(found.interest[kept][:, 1], np.full(kept.sum(), round(2 * 1e8 * 0.06 / 12)))
-    assert np.array_equal(found.defaulted.sum(axis=1) - found.recovery.sum(axis=1), result.losses[paths])
+    assert np.array_equal(found.defaulted.sum(axis=1) - found.recovery.sum(axis=1), result.losses)
 
 
 @pytest.fixture
@@ -240,7 +247,7 @@ def test_cash_in_is_cash_out_on_every_path(run, changes):
         assert (
             np.array_equal(found.losses[k + 1, hit], np.full(hit.sum(), sizes[k + 1])) or "pro-rata" in changes.values()
         )
-    assert sizes.sum() == Pool.of(run).commitment
+    assert sizes.sum() == Pool.of(run.plan, run.portfolio, file).commitment
 
 
 def test_the_table_has_an_error_on_every_figure(run):
@@ -302,7 +309,7 @@ def test_a_pool_that_is_not_there(pool):
 
 def test_tranches_larger_than_the_book_and_too_many_paths(run):
     huge = PoolFile.model_validate({"tranches": [{"name": "A", "size_usd": 1e9, "coupon": 0.1}, {"name": "R"}]})
-    size = Pool.of(run).commitment / 100
+    size = Pool.of(run.plan, run.portfolio, huge).commitment / 100
     assert size > 1e9
     too_much = huge.model_copy(
         update={"tranches": [huge.tranches[0].model_copy(update={"size_usd": size}), huge.tranches[1]]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from ..plan import CAUSES, Plan
 from ..reference.arithmetic import F32, I32, I64
 from ..reference.path import Defaults, History
 from ..totals import N_DIGITS, Totals, carry, digit_sums
+
+if TYPE_CHECKING:
+    from ..payments import Payments
+    from ..receipts import PlainSchedule, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class PathTable:
     loan_cause_defaults: I64  # (n_loans, causes)
     loan_cause_loss: I64  # (N_DIGITS, n_loans, causes) cents
     prices: F32 | None = None  # (n_paths, H + 1, 2, G) contract and spot price, when asked for
+    payments: Payments | None = None  # of the tranches of a pool, when asked for
 
 
 def joined(tables: Sequence[PathTable]) -> PathTable:
@@ -39,6 +44,7 @@ def joined(tables: Sequence[PathTable]) -> PathTable:
     columns = ("loss", "discounted_loss", "defaulted_balance", "largest_loss", "defaults")
     cause_loss = np.sum([t.loan_cause_loss for t in tables], axis=0)
     carry(cause_loss)
+    payments = [t.payments for t in tables if t.payments is not None]
     return PathTable(
         first_path=first.first_path,
         by_loan=sum((t.by_loan for t in tables[1:]), first.by_loan),
@@ -46,6 +52,7 @@ def joined(tables: Sequence[PathTable]) -> PathTable:
         loan_cause_defaults=np.sum([t.loan_cause_defaults for t in tables], axis=0),
         loan_cause_loss=cause_loss,
         prices=None if first.prices is None else np.concatenate([t.prices for t in tables if t.prices is not None]),
+        payments=payments[0].joined(payments) if payments else None,
         **{name: np.concatenate([getattr(t, name) for t in tables]) for name in columns},
     )
 
@@ -81,7 +88,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class PoolCash:
-    """What the GPU loans pay and owe, by path and month: (n_paths, T + 1) cents, column t is month t; nothing is in column 0.
+    """What loans pay and owe, by path and month: (n_paths, T + 1) cents, column t is month t; nothing is in column 0.
 
     Each loan's amount is rounded to the cent by itself before it is added (docs/model.md 9).
     """
@@ -118,11 +125,25 @@ class Engine(Protocol):
 class EventEngine(Engine, Protocol):
     """An engine that can also say what happened on paths that are named."""
 
+    def run(
+        self,
+        plan: Plan,
+        seed: int,
+        first_path: int,
+        n_paths: int,
+        *,
+        prices: bool = False,
+        pool: Pool | None = None,
+    ) -> PathTable:
+        """As `Engine.run`, with what the tranches of a pool get when asked for."""
+
     def events(self, plan: Plan, seed: int, paths: I64) -> Events:
         """Every default of the paths with these numbers."""
 
-    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
-        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
+    def pool_cash(
+        self, plan: Plan, seed: int, first_path: int, n_paths: int, plain: PlainSchedule | None = None
+    ) -> PoolCash:
+        """What the loans of paths first_path … first_path + n_paths - 1 pay and owe; without `plain` the GPU loans alone."""
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..payments import Payments, reference_payments
 from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.path import Defaults, History
 from .base import Events, Footprint, LoanTable, PathTable, PoolCash, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
+if TYPE_CHECKING:
+    from ..receipts import PlainSchedule, Pool
+
 _BLOCKS_A_WORKER = 16
 _LARGEST_BLOCK = 1024  # paths: a worker is asked to stop between four paths, and asks for more between blocks
+_PAID_AT_ONCE = 256  # paths: their cash stays in a core's cache
 _LONGEST_CHUNK = 262_144
 _WAIT = 0.1  # seconds between looks at the workers, so that Ctrl-C is seen
 
@@ -38,6 +43,7 @@ class NumbaCpu:
         import_numba()
         self.workers = available_cores() if workers is None else workers
         self._plan: Plan | None = None
+        self._plain: tuple[PlainSchedule, I64] | None = None
 
     def prepare(self, plan: Plan) -> Compiled:
         """Lay the plan out and compile, unless both are done.
@@ -56,7 +62,7 @@ class NumbaCpu:
             book = lay_out(plan)
             self._book, self._book_values = structs(book), book
             self._memory = [Struct(memory(book)) for _ in range(self.workers)]
-            self._plan = plan
+            self._plan, self._plain = plan, None
         columns, sums, stop = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), np.zeros(1, np.int64)
         arguments = (self._book, self._memory[0], columns, sums, np.uint64(0), np.uint64(0), 0, 0, stop)
         return compiled(run_paths, tuple(typeof(a) for a in arguments))
@@ -75,36 +81,100 @@ class NumbaCpu:
         each = array_bytes(self._memory[0].values) + array_bytes(_sums(plan))
         return Footprint(array_bytes(self._book_values) + self.workers * each + 2 * table_bytes(plan, chunk))
 
-    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
-        """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+    def run(
+        self,
+        plan: Plan,
+        seed: int,
+        first_path: int,
+        n_paths: int,
+        *,
+        prices: bool = False,
+        pool: Pool | None = None,
+    ) -> PathTable:
+        """The integers of paths first_path … first_path + n_paths - 1, with prices and a pool's payments when asked for."""
         from .digit_rows import added, path_table
 
         entry = self.prepare(plan).entry
         columns = _path_columns(plan, n_paths, prices)
-        sums = self._in_blocks(entry, plan, seed, first_path, columns, self._memory)
-        return path_table(first_path, columns._asdict(), added(sums), prices)
+        if pool is None:
+            sums, payments = self._in_blocks(entry, plan, seed, first_path, columns, self._memory), None
+        else:
+            sums, payments = self._pooled(entry, plan, seed, first_path, columns, pool)
+        return replace(path_table(first_path, columns._asdict(), added(sums), prices), payments=payments)
+
+    def _pooled(
+        self, entry: Any, plan: Plan, seed: int, first_path: int, columns: Any, pool: Pool
+    ) -> tuple[list[Any], Payments]:
+        """Paths as `_in_blocks` runs them; of some at a time each thread gives the cash to the tranches while it is at hand."""
+        from .numba_payments import Payer, receipts_of
+        from .numba_pool import new_pool
+        from .numba_structs import Struct
+
+        n_paths, plain = len(columns.loss), self._plain_rows(pool.plain)
+        payer = Payer(pool.structure, n_paths, int(plan.market.n_months) + 1, self.workers)
+        kept = [new_pool(self._book_values, min(n_paths, _PAID_AT_ONCE), plain) for _ in range(self.workers)]
+        memories = [Struct(m.values._replace(pool=Struct(k))) for m, k in zip(self._memory, kept, strict=True)]
+        receipts = [receipts_of(k) for k in kept]
+
+        def before(worker: int, row: int) -> None:
+            kept[worker].first[0] = row
+
+        def after(worker: int, row: int, n: int) -> None:
+            payer.pay(worker, receipts[worker], 0, n, row)
+
+        sums = self._in_blocks(entry, plan, seed, first_path, columns, memories, before, after)
+        if payer.is_exact:
+            return sums, payer.payments()
+        cash = self.pool_cash(plan, seed, first_path, n_paths, pool.plain)
+        return sums, reference_payments(pool.structure, cash)
+
+    def _plain_rows(self, plain: PlainSchedule) -> I64:
+        """What the plain loans pay and owe in the order of the layout; kept, for many chunks of a run ask for it."""
+        from .numba_cash import PLAIN_COLUMNS
+        from .numba_layout import INDEX
+
+        if self._plain is None or self._plain[0] is not plain:
+            rows = np.stack([getattr(plain, name) for name in PLAIN_COLUMNS], axis=1)
+            order = np.searchsorted(plain.place, self._book_values.plain.facts[:, INDEX])
+            self._plain = plain, np.ascontiguousarray(rows[order])
+        return self._plain[1]
 
     def _in_blocks(
-        self, entry: Any, plan: Plan, seed: int, first_path: int, columns: Any, memories: Sequence[Any]
+        self,
+        entry: Any,
+        plan: Plan,
+        seed: int,
+        first_path: int,
+        columns: Any,
+        memories: Sequence[Any],
+        before: Callable[[int, int], None] = lambda worker, row: None,
+        after: Callable[[int, int, int], None] | None = None,
     ) -> list[Any]:
-        """Paths from `first_path` on into the columns, a block after another; each worker's sums."""
+        """Paths from `first_path` on into the columns, a block after another; each worker's sums.
+
+        With `after`, some paths at a time: it is called with the worker, their first row and how many they are.
+        """
         from .numba_structs import Struct
 
         n_paths = len(columns.loss)
         columns_struct, sums = Struct(columns), [_sums(plan) for _ in range(self.workers)]
         stop = np.zeros(1, np.int64)
-        blocks = iter(_blocks(first_path, n_paths, self.workers))
+        size = None if after is None else _PAID_AT_ONCE
+        blocks = iter(_blocks(first_path, n_paths, self.workers, size))
 
-        def work(memory: Struct, own: Struct) -> None:
+        def work(worker: int, memory: Struct, own: Struct) -> None:
             for first, count in blocks:  # shared: a list iterator gives each block once
                 if stop[0]:
                     break
                 row = first - first_path
+                before(worker, row)
                 entry(self._book, memory, columns_struct, own, np.uint64(seed), np.uint64(first), count, row, stop)
+                if after is not None:
+                    after(worker, row, count)
 
         tables = [Struct(s) for s in sums]
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gpuloan-mc") as pool:
-            futures = [pool.submit(work, m, s) for m, s in zip(memories, tables, strict=True)]
+            futures = [pool.submit(work, k, m, s) for k, (m, s) in enumerate(zip(memories, tables, strict=True))]
             _wait_for(futures, stop)
         return sums
 
@@ -155,13 +225,15 @@ class NumbaCpu:
         rows = [block for future in futures for block in future.result()]
         return np.ascontiguousarray(np.concatenate(rows).T)
 
-    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
-        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
+    def pool_cash(
+        self, plan: Plan, seed: int, first_path: int, n_paths: int, plain: PlainSchedule | None = None
+    ) -> PoolCash:
+        """What the loans of paths first_path … first_path + n_paths - 1 pay and owe; without `plain` the GPU loans alone."""
         from .numba_pool import new_pool
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
-        pool = new_pool(self._book_values, n_paths)
+        pool = new_pool(self._book_values, n_paths, None if plain is None else self._plain_rows(plain))
         memories = [Struct(m.values._replace(pool=Struct(pool))) for m in self._memory]
         self._in_blocks(entry, plan, seed, first_path, _path_columns(plan, n_paths, False), memories)
         return PoolCash(**{f.name: getattr(pool, f.name) for f in fields(PoolCash)})
@@ -181,9 +253,9 @@ def warm_up() -> tuple[Compiled, Path | None]:
     return NumbaCpu(1).prepare(build_plan(portfolio, portfolio.market)), cache_folder()
 
 
-def _blocks(first_path: int, n_paths: int, workers: int) -> list[tuple[int, int]]:
+def _blocks(first_path: int, n_paths: int, workers: int, most: int | None = None) -> list[tuple[int, int]]:
     """(first path, number of paths) of the pieces that workers take; four neighbours stay together."""
-    size = max(4, min(_LARGEST_BLOCK, n_paths // (workers * _BLOCKS_A_WORKER)) // 4 * 4)
+    size = max(4, min(most or _LARGEST_BLOCK, n_paths // (workers * _BLOCKS_A_WORKER)) // 4 * 4)
     edges = [first_path, *range((first_path // 4) * 4 + size, first_path + n_paths, size), first_path + n_paths]
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 

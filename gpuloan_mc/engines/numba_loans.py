@@ -18,11 +18,11 @@ from ..paths.loans import (
     pay,
     shortfall,
 )
-from ..paths.path import cents_of, to_cents
 from ..paths.philox import LOAN, draw, event_word
 from ..paths.primitives import bits_float, fma, lowest_byte, prefetch
 from ..paths.recovery import exposure
 from ..plan import REPAID_BELOW
+from .numba_cash import add_draw, add_due
 from .numba_layout import (
     ALLOWED,
     COST,
@@ -63,7 +63,6 @@ from .numba_memory import (
     INFINITE,
     NOBODY,
     compiled_loop,
-    compiled_sum,
     entity,
     hours_place,
     is_pooled,
@@ -266,7 +265,7 @@ def open_month(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> No
         if arena[place + AT_BREACHES] != DEAD:
             arena[place + AT_BALANCE] = arena[place + AT_BALANCE] + book.loans.undrawn[loan]
             if is_pooled(work):
-                work.pool.drawn[work.row[0] + q, t] += to_cents(book.loans.commitment_cents[loan], book.loans.undrawn[loan])
+                add_draw(book, work, q, t, loan)
     for k in range(lanes.begin_first[t], lanes.begin_first[t + 1]):
         place = lane_place(lanes, lanes.begin[k], q)
         if arena[place + AT_BREACHES] == WAITING:
@@ -336,66 +335,3 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
     arena[place + AT_BREACHES] = ZERO
     if loan_facts[L_DRAW_MONTH] <= t:
         bury(lanes, work, q, loan)
-
-
-@compiled_loop
-def loans_in(lanes: Any, tile: int) -> Any:
-    """Loans of a tile; the lanes behind them are empty."""
-    return min(TILE, lanes.n_loans - tile * TILE)
-
-
-@compiled_loop
-def add_due(book: Any, work: Any, q: int, t: int, tile: int) -> None:
-    """What a tile's loans pay in month t if none defaults: interest, and the opening part of principal (docs/model.md 9)."""
-    lanes, row = book.lanes, work.row[0] + q
-    interest, opening = tile_due(
-        work.arena, tile_base(lanes, tile), state_base(lanes, tile, q), book.loans.commitment_cents, tile * TILE,
-        loans_in(lanes, tile),
-    )  # fmt: skip
-    work.pool.interest[row, t] += i64(interest)
-    work.pool.principal[row, t] += i64(opening)
-
-
-@compiled_sum
-def tile_due(arena: Any, shared: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
-    """Interest and balances, each loan's in whole cents, of the lanes that are to pay. Vectorises."""
-    interest, opening = 0.0, 0.0
-    for i in range(n):
-        lane = u64(i)
-        balance, state_of, cents = arena[state + AT_BALANCE + lane], arena[state + AT_BREACHES + lane], commitment[first + i]
-        owed = balance if (state_of != DEAD) & (state_of != WAITING) else ZERO
-        opening += cents_of(cents, owed)
-        interest += cents_of(cents, owed * arena[shared + AT_RATE + lane])
-    return interest, opening
-
-
-@compiled_loop
-def add_cash(book: Any, work: Any, q: int, t: int) -> None:
-    """What the loans owe after month t, and its part of their principal (docs/model.md 9)."""
-    lanes, commitment, row = book.lanes, book.loans.commitment_cents, work.row[0] + q
-    balance, waiting = i64(0), i64(0)
-    for tile in range(lanes.tile_lanes.shape[0]):
-        if work.living[q, tile] > 0:
-            balance += i64(
-                tile_balance(work.arena, state_base(lanes, tile, q), commitment, tile * TILE, loans_in(lanes, tile))
-            )
-    for k in range(lanes.waiting.shape[0]):
-        loan = lanes.waiting[k]
-        if book.loans.first_month[loan] <= t:
-            break
-        place = lane_place(lanes, loan, q)
-        if work.arena[place + AT_BREACHES] == WAITING:
-            waiting += to_cents(commitment[loan], work.arena[place + AT_BALANCE])
-    work.pool.balance[row, t] = balance
-    work.pool.principal[row, t] -= balance - waiting
-
-
-@compiled_sum
-def tile_balance(arena: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
-    """What the living loans of a tile owe, each in whole cents. Vectorises."""
-    total = 0.0
-    for i in range(n):
-        lane = u64(i)
-        lives = arena[state + AT_BREACHES + lane] != DEAD
-        total += cents_of(commitment[first + i], arena[state + AT_BALANCE + lane] if lives else ZERO)
-    return total

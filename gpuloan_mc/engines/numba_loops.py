@@ -13,9 +13,10 @@ import numpy as np
 
 from ..paths.arithmetic import ZERO
 from ..paths.tally import add_defaults, close_paths
+from .numba_cash import add_balances, loans_in, start_cash
 from .numba_contracts import step_deployments
 from .numba_layout import PATHS_AT_ONCE, SCRATCH
-from .numba_loans import add_cash, loans_in, mature, open_month, put_in_service, share_tile, step_tile
+from .numba_loans import mature, open_month, put_in_service, share_tile, step_tile
 from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
 from .numba_memory import NEVER, NOBODY, compiled_loop, is_pooled, is_recorded
 from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
@@ -77,7 +78,7 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
         for q in range(low, high):
             mature(book, work, seed, u64(PATHS_AT_ONCE * quad + q), q, t)
             if pooled:
-                add_cash(book, work, q, t)
+                add_balances(book, work, q, t)
             sell_due(book, work, q, t)
             if recorded:
                 record_market(market, work, q, t)
@@ -96,6 +97,7 @@ def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, h
     """Every default of up to four neighbouring paths."""
     market, hazards = book.market, book.hazards
     work.group[:] = -1
+    start_cash(work, low, high)
     draw_demand(market, work, seed, quad, low, high)
     draw_factors(hazards, work, seed, quad, low, high)
     start_hazards(hazards, work, market.horizon, low, high)

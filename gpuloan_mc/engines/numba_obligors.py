@@ -21,6 +21,7 @@ from ..paths.obligors import (
 )
 from ..paths.philox import LOAN, LOW32, OBLIGOR, chosen, draw, draw_four, normal, philox, rank
 from ..paths.primitives import fma, lowest_byte, prefetch
+from .numba_cash import stop_plain
 from .numba_layout import (
     COLUMN,
     COMMITMENT,
@@ -36,7 +37,7 @@ from .numba_layout import (
     TERM,
     TILE,
 )
-from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit, is_recorded
+from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit, is_pooled, is_recorded
 
 i32, i64, u8, u32, u64 = np.int32, np.int64, np.uint8, np.uint32, np.uint64
 
@@ -292,6 +293,8 @@ def plain_default(plain: Any, work: Any, seed: Any, quad: Any, q: int, loan: Any
         lgd = np.float64(clip(at_score(plain.lgd_tables[row], score), ZERO, ONE))
     lost = np.rint((ead * lgd) * amounts[KEPT_SHARE])
     emit(work, q, i64(plain.facts[loan, INDEX]), i64(month), i64(PARENT), i64(np.rint(ead)), i64(lost))
+    if is_pooled(work):
+        stop_plain(work, q, loan, month, i64(np.rint(ead)), i64(lost))
 
 
 @compiled_loop

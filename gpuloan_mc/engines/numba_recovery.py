@@ -23,6 +23,7 @@ from ..paths.recovery import (
     sale_price,
     share_of_table,
 )
+from .numba_cash import add_recovery, take_back
 from .numba_contracts import release
 from .numba_layout import (
     CLAIM,
@@ -111,21 +112,15 @@ def default(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan: An
         contract[STATE_OF] = state & ~LET
     bury(lanes, work, q, loan)
     if is_pooled(work) and cause != PARENT:  # a parent's default comes before the month's cash is added up
-        take_back(book, work, q, t, loan, work.arena[place + AT_BALANCE])
+        take_back(
+            work, q, t, book.loans.commitment_cents[loan], work.arena[place + AT_BALANCE], rate_of(book, loan, t)
+        )
     workout = work.workout[workout_row(lanes, loan, q)]
     workout[MONTH_OF], workout[CAUSE_OF], workout[LAG_OF], workout[SOLD_OF] = t, cause, lag, sold
     workout[EAD_OF], workout[REST_OF] = float_bits(ead), float_bits(rest)
     workout[HAIRCUT_OF], workout[NEXT_SALE] = float_bits(haircut), work.sale_head[q, t + lag]
     work.sale_head[q, t + lag] = loan
     work.open_sales[q] += 1
-
-
-@compiled_loop
-def take_back(book: Any, work: Any, q: int, t: int, loan: Any, balance: Any) -> None:
-    """A loan that defaults pays nothing of what `add_due` has added for it."""
-    commitment, row = book.loans.commitment_cents[loan], work.row[0] + q
-    work.pool.interest[row, t] -= to_cents(commitment, balance * rate_of(book, loan, t))
-    work.pool.principal[row, t] -= to_cents(commitment, balance)
 
 
 @compiled_loop
@@ -203,9 +198,7 @@ def sell(book: Any, work: Any, q: int, t: int, loan: Any) -> None:
     if is_recorded(work):
         record_recovery(lanes, work, t, workout, loan_facts, to_cents(commitment, proceeds))
     if is_pooled(work):
-        row = work.row[0] + q
-        work.pool.defaulted[row, workout[MONTH_OF]] += ead
-        work.pool.recovery[row, t] += ead - lost
+        add_recovery(work, q, workout[MONTH_OF], t, ead, lost)
     emit(work, q, i64(loan_facts[L_INDEX]), i64(workout[MONTH_OF]), i64(workout[CAUSE_OF]), ead, lost)
     work.open_sales[q] -= 1
 

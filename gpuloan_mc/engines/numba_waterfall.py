@@ -100,20 +100,21 @@ def new_payments(n_paths: int, n_tranches: int, width: int) -> Payments:
     return Payments(owed, deferred, lives, yields, failed, trapped, fees, missing, beyond, sums)
 
 
-def pay_paths(terms: Any, receipts: Any, desk: Any, out: Any, first: int, end: int) -> None:
-    """The waterfall of some rows of the receipts."""
+def pay_paths(terms: Any, receipts: Any, desk: Any, out: Any, first: int, end: int, row: int) -> None:
+    """The waterfall of rows first … end - 1 of the receipts, into rows `row` … of what comes of it."""
     last = receipts.interest.shape[1] - 1
-    for row in range(first, end, LANES):
-        n = min(LANES, end - row)
+    for start in range(first, end, LANES):
+        n = min(LANES, end - start)
         open_desk(terms, desk)
         for t in range(1, last + 1):
-            receive(receipts, desk, row, n, t)
+            receive(receipts, desk, start, n, t)
             if t <= terms.horizon or t == last or not is_idle(desk, len(terms.sizes)):
                 pay_month(terms, desk, t, t == last)
                 close_month(desk, out.sums, n, t)
         close_desk(terms, desk, out, row, n)
         for k in range(len(terms.sizes)):
             close_tranche(terms, desk, out, row, n, k, last)
+        row += n
 
 
 @lane_function

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ..payments import reference_payments
 from ..plan import Plan
 from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
 from ..reference.path import History, Recorder, record_paths, run_paths
 from ..reference.pool import pool_cash
 from .base import Events, Footprint, LoanTable, PathTable, PoolCash, tally
+
+if TYPE_CHECKING:
+    from ..receipts import PlainSchedule, Pool
 
 # An array of this many float32 and its float64 companions stay in a core's cache.
 _TILE = 65_536
@@ -35,9 +42,22 @@ class NumpyReference:
         """Not known before a chunk has run: NumPy's temporary arrays depend on what happens."""
         return Footprint(None)
 
-    def run(self, plan: Plan, seed: int, first_path: int, n_paths: int, *, prices: bool = False) -> PathTable:
-        """The integers of paths first_path … first_path + n_paths - 1, with their prices when asked for."""
+    def run(
+        self,
+        plan: Plan,
+        seed: int,
+        first_path: int,
+        n_paths: int,
+        *,
+        prices: bool = False,
+        pool: Pool | None = None,
+    ) -> PathTable:
+        """The integers of paths first_path … first_path + n_paths - 1, with prices and a pool's payments when asked for."""
         paths = path_numbers(first_path, n_paths)
+        if pool is not None:
+            table = self.run(plan, seed, first_path, n_paths, prices=prices)
+            cash = self.pool_cash(plan, seed, first_path, n_paths, pool.plain)
+            return replace(table, payments=reference_payments(pool.structure, cash))
         if not prices:
             return tally(plan, first_path, n_paths, run_paths(plan, seed, paths))
         defaults, history = record_paths(plan, seed, paths, Recorder(plan, n_paths))
@@ -53,11 +73,16 @@ class NumpyReference:
             parts.append(np.stack([column.astype(np.int64) for column in columns]))
         return Events(*np.concatenate(parts, axis=1))
 
-    def pool_cash(self, plan: Plan, seed: int, first_path: int, n_paths: int) -> PoolCash:
-        """What the GPU loans of paths first_path … first_path + n_paths - 1 pay and owe."""
+    def pool_cash(
+        self, plan: Plan, seed: int, first_path: int, n_paths: int, plain: PlainSchedule | None = None
+    ) -> PoolCash:
+        """What the loans of paths first_path … first_path + n_paths - 1 pay and owe; without `plain` the GPU loans alone."""
         paths, size = path_numbers(first_path, n_paths), paths_at_once(plan)
         parts = [pool_cash(plan, seed, paths[first : first + size]) for first in range(0, n_paths, size)]
-        return PoolCash(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        cash = PoolCash(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        if plain is not None:
+            plain.join(cash, self.events(plan, seed, paths.astype(np.int64)))
+        return cash
 
     def replay(self, plan: Plan, seed: int, paths: I64) -> LoanTable:
         """The paths with these numbers, in full."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -9,10 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import BrokenRule, InputRejected, Problem
-from ..market import Name, NonNegative, Positive, Rate, Share, Table
+from ..market import Name, Rate, Share, Table
 from ..text import shortened, shown
 from .books import book_folder
-from .limits import MAX_TOML_BYTES
+from .limits import MAX_BALANCE_USD, MAX_TOML_BYTES
 from .market_file import problems_of_table
 from .rules import sentence
 from .tapes import Unreadable, read_bytes
@@ -21,6 +23,8 @@ from .toml_text import parse_toml
 FILE_NAME = "pool.toml"
 MAX_TRANCHES = 20
 
+Fee = Annotated[float, Field(ge=0, le=MAX_BALANCE_USD)]
+Size = Annotated[float, Field(gt=0, le=MAX_BALANCE_USD)]
 Trigger = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -28,7 +32,7 @@ class Fees(Table):
     """What is paid before any tranche."""
 
     rate: Share = Field(default=0, description="a year, of the loans that live at the month's opening")
-    usd_per_year: NonNegative = Field(default=0, description="fixed, a twelfth a month")
+    usd_per_year: Fee = Field(default=0, description="fixed, a twelfth a month")
 
 
 class Reserve(Table):
@@ -45,7 +49,7 @@ class Note(Table):
 
     name: Name = Field(description="its name")
     share: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, description="of the book's commitment")
-    size_usd: Positive | None = Field(default=None, description="in dollars, in the place of share")
+    size_usd: Size | None = Field(default=None, description="in dollars, in the place of share")
     coupon: Rate | None = Field(default=None, description="interest a year, fixed")
     spread: Rate | None = Field(default=None, description="interest a year over the market's base curve")
     overcollateralisation: Trigger | None = Field(
@@ -77,6 +81,13 @@ class PoolFile(Table):
     tranches: Annotated[list[Note], Field(min_length=2, max_length=MAX_TRANCHES)] = Field(
         description="from the most senior to the residual, which takes what the others leave of the commitment"
     )
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the structure as canonical JSON; about and source are left out."""
+        content = self.model_dump(mode="json", exclude={"about", "source"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @model_validator(mode="after")
     def _structure(self) -> Self:

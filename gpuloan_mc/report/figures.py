@@ -15,6 +15,7 @@ from .. import __version__
 from ..comparison import Stress
 from ..errors import UsageError
 from ..exports import stress_of
+from ..inputs.pool_file import read_pool
 from ..outlook import Outlook
 from ..questions import Questions
 from ..reference.arithmetic import F64
@@ -60,7 +61,9 @@ class Figures:
                 varied = _sensitivities(Path(folder))
             else:
                 scenarios = found
-        notes = None if pool is None else run.waterfall(pool, min(run.n_paths, POOL_PATHS))
+        file = run.pool if pool is None else read_pool(pool)
+        n_paths = run.n_paths if file is None or run.has_payments(file) else min(run.n_paths, POOL_PATHS)
+        notes = None if file is None else run.waterfall(file, n_paths)
         return cls(run, scenarios, varied, notes, tuple(_facts(run)))
 
     @cached_property
