@@ -21,7 +21,8 @@ from disassembly import Kernel, Loop, NoDisassembler
 from gpuloan_mc.errors import EnvironmentProblem
 
 KERNEL = "simulate_block_128"
-LOANS, MONTHS, WARPS, SLOTS, PARTIES = 1024, 84, 4, 2, 640
+LOANS, WARPS, SLOTS, PARTIES = 1024, 4, 2, 640
+FOUR = 4  # watched parties that a thread looks at at once
 HITS, DUE, MATURITIES, DEFAULTS, SALES = 0.012, 0.02, 0.008, 0.005, 0.005  # events of a loan-month: 5 % together
 COPIES = 4  # of the loop over lanes (kernels/gpuloan/lanes.cuh), which has versions for
 VERSIONS = 3  # books of one deployment, of two, and all others: one of them runs
@@ -46,11 +47,10 @@ class Phase:
 
 PHASES = {
     "step_market": Phase(1),
-    "find_sales": Phase(warps_of(DEFAULTS * LOANS * MONTHS / 2)),  # all defaults so far, on average
-    "watch": Phase(PARTIES / sass.LANES, 0),  # what a default does besides is for plain loans
+    "watch": Phase(ceil(PARTIES / FOUR / sass.LANES), 1),  # of four neighbours hardly two fall in a month
     "lose_contracts": Phase(warps_of(HITS * LOANS)),
     "parent_defaults": Phase(warps_of(HITS * LOANS)),
-    "for_fallen": Phase(warps_of(HITS * LOANS)),
+    "parties_default": Phase(warps_of(HITS * LOANS)),
     "step_contracts": Phase(warps_of(DUE * LOANS)),
     "look_ahead": Phase(1),
     "open_loans": Phase(warps_of(MATURITIES * LOANS)),

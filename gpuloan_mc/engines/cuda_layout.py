@@ -33,6 +33,8 @@ NO_MONTH = 0xFFFF  # start of a deployment that does not exist
 CLASS_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, a loan's class of terms above
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
+FOUR = 4  # watched parties that a thread looks at at once
+DRAWS, BEGINS, MATURES, OPENING_BITS = 0, 1, 2, 2  # what begins for a loan, in the low bits of `opening`
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def lay_out(plan: Plan) -> Layout:
         "plain": {name: _ready(value) for name, value in plain._asdict().items()},
         "loans": _loans(plan, order) | {"classes": classes, "slots": _slot_quads(plan, order, klass)},
         "deployments": _deployments(plan, order, active),
-        "lists": _lists(plan, order, active),
+        "lists": _lists(plan, order, active, obligors),
         "recovery": _fields(plan.recovery, ()),
         "groups": _groups(plan),
         "memory": memory,
@@ -163,12 +165,14 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_early": n_early,
         "first_late": int(obligors.phase_first[1]),
         "first_watched": int(obligors.phase_first[2]),
-        "n_watched": int(obligors.phase_first[3] - obligors.phase_first[2]),
+        "n_watched": FOUR * len(_watched(obligors)[1]),
         "n_fed_back": int(fed_back_classes(plan).sum()),
         "n_plain_runs": int(obligors.tile_run[obligors.phase_tile[1]]) if only_plain.any() else 0,
         "has_caps": int((plan.loans.ltv_cap > 0).any()),
         "latest_start": int(plan.deployments.start.max(initial=0)),
         "n_causes": n_causes,
+        "sale_rows": _power_of_two(int(plan.recovery.lag_max) + 1),
+        "ring": _power_of_two(2 * n_loans * _n_slots(plan)),
         "n_cells": horizon * n_causes + segments,
         "n_columns": len(plan.segments),
         "n_all_loans": plan.n_loans,
@@ -177,10 +181,26 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
     }
 
 
+def _power_of_two(n: int) -> int:
+    """The least that is not below n: a remainder is a mask."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
 def _hazards(plan: Plan) -> Part:
     part = _fields(plan.obligors, ("own_class", "own_log_scale", "own_loadings", "own_residual", "own_key"))
     part = {name: value for name, value in part.items() if "group" not in name and name != "n_factors"}
     return part | {"fed_back": _ready(fed_back_classes(plan), i32)}
+
+
+def _watched(obligors: Obligors) -> tuple[I64, I64]:
+    """Positions of watched obligors in fours of one class, the last of a class filled with -1; and the class of each four."""
+    n = np.diff(obligors.watched_class)
+    fours = -(-n // FOUR)
+    klass = np.repeat(np.arange(len(n)), n)
+    before = np.concatenate([[0], np.cumsum(FOUR * fours - n)])  # places that classes before are filled with
+    places = np.full(FOUR * int(fours.sum()), -1, np.int64)
+    places[np.arange(len(klass)) + before[klass]] = int(obligors.phase_first[2]) + np.arange(len(klass))
+    return places, np.repeat(np.arange(len(n)), fours)
 
 
 def _obligors(obligors: Obligors, early: I64) -> Part:
@@ -193,6 +213,7 @@ def _obligors(obligors: Obligors, early: I64) -> Part:
     klass[decided:] = np.repeat(np.arange(n_classes), np.diff(obligors.watched_class))
     group = np.full(len(obligors.facts), -1, i32)
     group[:decided] = obligors.run_group[run[:decided]]
+    watched, watched_class = _watched(obligors)
     return {
         "key": np.ascontiguousarray(obligors.key_low | (obligors.key_high << np.uint64(32))),
         "klass": klass,
@@ -203,6 +224,8 @@ def _obligors(obligors: Obligors, early: I64) -> Part:
         "inverse_residual": _ready(obligors.inverse_residual),
         "loadings": _ready(obligors.loadings),
         "early": _ready(early),
+        "watched": _ready(watched),
+        "watched_class": _ready(watched_class),
         "run_first": _ready(obligors.run_first),
         "run_class": _ready(obligors.run_class),
         "run_group": _ready(obligors.run_group),
@@ -314,8 +337,8 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
     return part | {"let_place": (row * TILE + lane % TILE).astype(i32)}
 
 
-def _lists(plan: Plan, order: I64, active: I64) -> Part:
-    """What happens in month t, and what a party has a hand in: rows first[t] … first[t + 1]."""
+def _lists(plan: Plan, order: I64, active: I64, obligors: Obligors) -> Part:
+    """What happens in a month, and what a party has a hand in: lists, and rows of where in them (memory.cuh)."""
     loans, deployments, months = plan.loans, plan.deployments, int(plan.market.horizon) + 1
     place, lanes = _matrix_place(plan, order), np.arange(len(order))
     n_parties = int((active >= 0).sum())
@@ -329,18 +352,33 @@ def _lists(plan: Plan, order: I64, active: I64) -> Part:
     first_month, term = loans.first_month[order], loans.term[order]
     begins = (first_month > 1) & (first_month != term)  # one that matures at once goes on from there
     draws = np.where(loans.draw_month > 0, loans.draw_month, -1)[order]
-    lists = {
+    matures = np.where(first_month <= term, term, -1)
+    opens = np.concatenate([draws, np.where(begins, first_month, -1), matures])
+    what = np.repeat([DRAWS, BEGINS, MATURES], len(order)) | np.tile(lanes, 3) << OPENING_BITS
+    by_month = {
+        "opening": lists_by_place(opens, what, months),
         "due": lists_by_place(due_month, np.concatenate([place, place]), months),
-        "draw": lists_by_place(draws, lanes, months),
-        "begin": lists_by_place(np.where(begins, first_month, -1), lanes, months),
-        "mature": lists_by_place(np.where(first_month <= term, term, -1), lanes, months),
+        "maturing": lists_by_place(matures, lanes, months),
+    }
+    by_party = {
         "tenant": lists_by_place(tenant, place, n_parties),
         "parent": lists_by_place(active[loans.parent[order]], lanes, n_parties),
     }
-    part: Part = {}
-    for name, (first, items) in lists.items():
-        part |= {f"{name}_first": _ready(first), name: items}
-    return part
+    is_party = obligors.facts[:, PARTY] >= 0
+    plain = np.zeros((n_parties, 2), np.int64)
+    plain[obligors.facts[is_party, PARTY]] = obligors.facts[is_party][:, [FIRST_LOAN, END_LOAN]]
+    return {
+        **{name: items for name, (_, items) in (by_month | by_party).items()},
+        "months": _spans([first for first, _ in by_month.values()]),
+        "hands": _spans([first for first, _ in by_party.values()], plain),
+    }
+
+
+def _spans(firsts: list[I64], *more: I64) -> NDArray[Any]:
+    """(n, 8) int32: a row's first and end in each list, as pairs."""
+    pairs = [*(np.stack([first[:-1], first[1:]], axis=1) for first in firsts), *more]
+    rows = np.concatenate(pairs, axis=1)
+    return _ready(np.pad(rows, ((0, 0), (0, 8 - rows.shape[1]))))
 
 
 def _groups(plan: Plan) -> Part:
@@ -357,7 +395,7 @@ def _groups(plan: Plan) -> Part:
     }
 
 
-COUNTERS = 8
+COUNTERS = 4
 BANKS = 128  # bytes of a row of shared memory's banks
 
 
@@ -381,6 +419,9 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "level": 4 * c,
         "counters": 4 * COUNTERS,
         "hit_end": 4 * (horizon + 2),
+        "sale_count": 4 * (size["n_months"] + 1),
+        "renewed_end": 4 * (horizon + 1),
+        "theta": 4 * size["n_watched"],
         "state": 4 * -(-n // TILE) * TILE * (STATE_ROWS + size["n_slots"]),
     }
     cold = {
@@ -388,23 +429,14 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "months": 4 * size["n_parties"],
         "hits": 4 * size["n_parties"],
         "fallen": 4 * size["n_watched"],
-        "theta": 4 * size["n_watched"],
         "contract_state": d,
         "contract_end": 4 * d,
-        "tenant_lost": n,
         "claim_rate": 4 * d,
         "queue": 4 * n,
-        "sales": 4 * n,
-        "workouts": 4 * n,
-        "sale_month": 4 * n,
-        "month_cause": 4 * n,
-        "lag": 4 * n,
-        "sold": 4 * n,
-        "ead": 4 * n,
-        "rest": 4 * n,
-        "haircut": 4 * n,
-        "renewed": 8 * d,
-        "renewed_end": 4 * (horizon + 2),
+        "sales": 4 * n * size["sale_rows"],
+        "fates": 8 * n,
+        "workouts": 32 * n,
+        "renewed": 4 * size["ring"],
     }
     part: Part = {}
     totals = []

@@ -31,18 +31,16 @@ GPULOAN_DEVICE void end_contract(Walker<Team>& w, i32 d, u8 state, u8 more) {
 // (5.1) the tenant has defaulted.
 template <class Team>
 GPULOAN_DEVICE void lose_tenant(Walker<Team>& w, i32 d, u8 state) {
-    w.m.tenant_lost[d % w.plan.size.n_loans] = 1;  // two contracts of a loan may both say so
     w.m.claim_rate[d] = let_rate(w, d);
     end_contract(w, d, state, CLAIM);
 }
 
 // (5.1) contracts of a party that defaults this month.
 template <class Team>
-GPULOAN_DEVICE void lose_contracts(Walker<Team>& w, i32 t, i32 party) {
-    const Lists& lists = w.plan.lists;
+GPULOAN_DEVICE void lose_contracts(Walker<Team>& w, i32 t, Span contracts) {
     GPULOAN_ROLLED
-    for (i32 k = lists.tenant_first[party]; k < lists.tenant_first[party + 1]; ++k) {
-        const i32 d = lists.tenant[k];
+    for (i32 k = contracts.first; k < contracts.end; ++k) {
+        const i32 d = w.plan.lists.tenant[k];
         const u8 state = w.m.contract_state[d];
         if (state & LET && w.plan.deployments.start[d] <= t) lose_tenant(w, d, state);
     }
@@ -56,14 +54,16 @@ GPULOAN_DEVICE bool renews(const Walker<Team>& w, i32 t, i32 d) {
     return u < w.plan.recovery.renewal[w.run.regime[t * w.run.n_paths + w.row]];
 }
 
-// (5.1), (5.2) a contract begins or may end: its tenant has fallen before, or it renews, or its chips come back.
+// (5.1), (5.2) a contract begins or may end: its tenant has fallen before, or it renews, or its chips come back. Contracts of
+// who falls this month are left to `lose_contracts`, which another thread may be at.
 template <class Team>
 GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
     const Recovery& recovery = w.plan.recovery;
     const u8 state = w.m.contract_state[d];
     if (!(state & LET)) return;
-    if (w.m.months[w.plan.deployments.tenant[d]] <= t) {
-        lose_tenant(w, d, state);
+    const i32 fallen = w.m.months[w.plan.deployments.tenant[d]];
+    if (fallen <= t) {
+        if (fallen < t) lose_tenant(w, d, state);
         return;
     }
     if (w.m.contract_end[d] >= t) return;
@@ -75,25 +75,25 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
     let_rate(w, d) = renewed_rate(price, recovery.renewal_keep, recovery.paid_share);
     w.m.contract_end[d] = t - 1 + recovery.renewal_term;
     // due again renewal_term months from now: this month's part of the ring. A month takes at most D entries out of it
-    // and puts at most D in, so that none of 2 D is overwritten before it is read.
-    const i32 capacity = 2 * w.plan.size.n_slots * w.plan.size.n_loans;
-    w.m.renewed[next_place(w.m.counters + RENEWED) % capacity] = d;
+    // and puts at most D in, so that none of a ring of 2 D is overwritten before it is read.
+    w.m.renewed[next_place(w.m.renewed_end + t) & (w.plan.size.ring - 1)] = d;
 }
 
 // Contracts that are due in month t: by the tape, then those renewed renewal_term months ago.
 template <class Team>
 GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t) {
-    const Lists& lists = w.plan.lists;
-    GPULOAN_ROLLED
-    for (i32 k = lists.due_first[t] + w.team.rank(); k < lists.due_first[t + 1]; k += Team::size) {
-        contract_due(w, t, lists.due[k]);
+    const Span due = month_of(w, t).due;
+    const i32 n_due = due.end - due.first, before = t - w.plan.recovery.renewal_term;
+    i32 first = 0, n = n_due;
+    if (before >= 1) {
+        first = w.m.renewed_end[before - 1];
+        n += w.m.renewed_end[before] - first;
     }
-    const i32 before = t - w.plan.recovery.renewal_term;
-    if (before < 1) return;
-    const i32 capacity = 2 * w.plan.size.n_slots * w.plan.size.n_loans;
     GPULOAN_ROLLED
-    for (i32 k = w.m.renewed_end[before - 1] + w.team.rank(); k < w.m.renewed_end[before]; k += Team::size) {
-        contract_due(w, t, w.m.renewed[k % capacity]);
+    for (i32 k = w.team.rank(); k < n; k += Team::size) {
+        const i32* const place = k < n_due ? w.plan.lists.due + due.first + k
+                                           : w.m.renewed + ((first + k - n_due) & (w.plan.size.ring - 1));
+        contract_due(w, t, *place);
     }
 }
 

@@ -179,14 +179,18 @@ GPULOAN_DEVICE void close_loan(const Plan& plan, const Run& run, i32 loan) {
     }
 }
 
-// The plain loans of an obligor that defaults in a month.
-GPULOAN_DEVICE void plain_loans_default(const Plan& plan, const Run& run, i64 row, i32 p, i32 month) {
-    constexpr i32 FIRST = 1, END = 2;
-    const i32* const facts = plan.obligors.facts + 4 * p;
+// An obligor's plain loans, from `first` to `end`, where it defaults in a month.
+GPULOAN_DEVICE void plain_loans_default(const Plan& plan, const Run& run, i64 row, i32 first, i32 end, i32 month) {
     GPULOAN_ROLLED
-    for (i32 loan = facts[FIRST]; loan < facts[END]; ++loan) {
+    for (i32 loan = first; loan < end; ++loan) {
         if (month <= plan.plain.facts[4 * loan + TERM]) plain_default(plan, run, row, loan, month);
     }
+}
+
+GPULOAN_DEVICE void obligor_defaults(const Plan& plan, const Run& run, i64 row, i32 p, i32 month) {
+    constexpr i32 FIRST = 1, END = 2;
+    const i32* const facts = plan.obligors.facts + 4 * p;
+    plain_loans_default(plan, run, row, facts[FIRST], facts[END], month);
 }
 
 }  // namespace gpuloan

@@ -84,40 +84,51 @@ GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 why) {
     w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | why;
 }
 
+// What begins for a loan in a month, in the low bits of `opening`.
+constexpr i32 DRAWS = 0, BEGINS = 1, MATURES = 2, OPENING_BITS = 2;
+
 // Before the month's cash: draws, service that begins, loans that mature.
 template <class Team>
 GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
-    const Lists& lists = w.plan.lists;
+    const Span opening = month_of(w, t).opening;
     GPULOAN_ROLLED
-    for (i32 k = lists.draw_first[t] + w.team.rank(); k < lists.draw_first[t + 1]; k += Team::size) {
-        const i32 loan = lists.draw[k];
+    for (i32 k = opening.first + w.team.rank(); k < opening.end; k += Team::size) {
+        const i32 entry = w.plan.lists.opening[k], loan = entry >> OPENING_BITS, what = entry & ((1 << OPENING_BITS) - 1);
         float* const state = state_of(w, loan);
-        state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
-    }
-    GPULOAN_ROLLED
-    for (i32 k = lists.begin_first[t] + w.team.rank(); k < lists.begin_first[t + 1]; k += Team::size) {
-        float* const state = state_of(w, lists.begin[k]);
-        if (state[BREACHES] == WAITING) state[BREACHES] = ZERO;
-    }
-    GPULOAN_ROLLED
-    for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
-        float* const state = state_of(w, lists.mature[k]);
-        if (state[BREACHES] != DEAD) state[BREACHES] = MATURING;
+        if (what == DRAWS) {
+            state[BALANCE] = state[BALANCE] + w.plan.loans.undrawn[loan];  // of a loan that is DEAD nobody reads it
+        } else if (what == MATURES && state[BREACHES] != DEAD) {
+            state[BREACHES] = MATURING;
+        } else if (what == BEGINS && state[BREACHES] == WAITING) {
+            state[BREACHES] = ZERO;
+        }
     }
 }
 
-// (5.4), (5.5) support is gone; the SPV may be pulled in.
+// In the bits of a fate.
+constexpr i32 PULLED_IN = 1, STEPS_IN = 2, LAG_SHIFT = 2;
+
+// What a default of the loan takes from its draw (5.5, 6.2, 6.3): for all loans before month 1, 32 at once, where in its month
+// a default would keep a warp to itself.
 template <class Team>
-GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, i32 party) {
-    const Lists& lists = w.plan.lists;
+GPULOAN_DEVICE Fate draw_fate(const Walker<Team>& w, i32 loan) {
+    const Recovery& recovery = w.plan.recovery;
+    const Words words = draw(w.run.seed, w.path(), LOAN, 0, w.plan.loans.key[loan]);
+    const i32 pulled_in = event_word(words.w0) < w.plan.loans.pulled_in[loan] ? PULLED_IN : 0;
+    const i32 steps_in = event_word(words.w1) < recovery.step_in ? STEPS_IN : 0;
+    const i32 lag = sale_lag(recovery.lag_table, words.w2, recovery.lag_max);
+    return {lag << LAG_SHIFT | steps_in | pulled_in, share_of_table(recovery.haircut_table, words.w3)};
+}
+
+// (5.4), (5.5) support of a party's loans is gone; the SPV may be pulled in.
+template <class Team>
+GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, Span loans) {
     GPULOAN_ROLLED
-    for (i32 k = lists.parent_first[party]; k < lists.parent_first[party + 1]; ++k) {
-        const i32 loan = lists.parent[k];
+    for (i32 k = loans.first; k < loans.end; ++k) {
+        const i32 loan = w.plan.lists.parent[k];
         float* const state = state_of(w, loan);
         state[SUPPORT] = ZERO;
-        if (state[BREACHES] == DEAD) continue;
-        const Words words = draw(w.run.seed, w.path(), LOAN, 0, w.plan.loans.key[loan]);
-        if (event_word(words.w0) < w.plan.loans.pulled_in[loan]) queue_default(w, loan, PARENT);
+        if (state[BREACHES] != DEAD && w.m.fates[loan].bits & PULLED_IN) queue_default(w, loan, PARENT);
     }
 }
 
@@ -220,10 +231,11 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
 
 template <class Team>
 GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
-    const Lists& lists = w.plan.lists;
+    const Span maturing = month_of(w, t).maturing;
     GPULOAN_ROLLED
-    for (i32 k = lists.mature_first[t] + w.team.rank(); k < lists.mature_first[t + 1]; k += Team::size) {
-        if (state_of(w, lists.mature[k])[BREACHES] == MATURING) mature_loan(w, t, lists.mature[k]);
+    for (i32 k = maturing.first + w.team.rank(); k < maturing.end; k += Team::size) {
+        const i32 loan = w.plan.lists.maturing[k];
+        if (state_of(w, loan)[BREACHES] == MATURING) mature_loan(w, t, loan);
     }
 }
 

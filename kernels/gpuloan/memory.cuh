@@ -9,7 +9,38 @@
 namespace gpuloan {
 
 // Places among `counters`.
-constexpr i32 QUEUED = 0, SOLD_NOW = 1, FALLEN = 3, RENEWED = 4, WORKOUTS = 5, UNSOLD = 6, N_COUNTERS = 8;
+constexpr i32 QUEUED = 0, FALLEN = 1, DEFAULTED = 2, LAST_SALE = 3, N_COUNTERS = 4;
+
+// Four floats that are read and written at once.
+struct alignas(16) Quad {
+    float x, y, z, w;
+};
+
+// Entries of a list.
+struct alignas(8) Span {
+    i32 first, end;
+};
+
+// What the plan's lists have of a month, and of a party.
+struct alignas(32) Month {
+    Span opening, due, maturing, none;
+};
+
+struct alignas(32) Hand {
+    Span contracts, loans, plain, none;
+};
+
+// What a loan's draw holds ready, should it default: flags and, above them, the months to its sale.
+struct alignas(8) Fate {
+    i32 bits;
+    float haircut;
+};
+
+// A loan that defaulted. `rest`: what is left after the contracts, and after the sale the lender's loss.
+struct alignas(32) Workout {
+    float ead, rest, haircut;
+    i32 loan, month_cause, sold, lag, none;  // sold: slots whose chips are
+};
 
 struct Memory {
     // hot
@@ -18,16 +49,20 @@ struct Memory {
     float *overhang, *contract, *rent;         // (G,)
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32 *counters, *hit_end;                   // hit_end: (H + 2,) parties decided early, by month
+    i32* sale_count;                           // (T + 1,) sales of a month
+    i32* renewed_end;                          // (H + 1,) where each month's contracts in `renewed` end
+    Quad* theta;                               // (W / 4,) of watched parties
     float* state;                              // (tiles, rows, TILE) of loans
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
     i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
-    float* theta;                 // (W,)
-    u8 *contract_state, *tenant_lost;
-    i32 *contract_end, *queue, *sales, *workouts, *sale_month, *month_cause, *lag, *sold;
+    u8* contract_state;
+    i32 *contract_end, *queue;
     float* claim_rate;  // (slots, L) of contracts that their tenants' defaults ended
-    float *ead, *rest, *haircut;
-    i32 *renewed, *renewed_end;  // a ring of (2 D,) contracts that were renewed, and where each month's end
+    i32* sales;         // (rows, L) workouts by month of sale: months that are rows apart share one
+    Fate* fates;        // (L,)
+    Workout* workouts;  // (L,) by default
+    i32* renewed;       // a ring of contracts that were renewed
 };
 
 template <class T>
@@ -46,28 +81,22 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
     m.hit_end = at<i32>(hot, places.hit_end);
+    m.sale_count = at<i32>(hot, places.sale_count);
+    m.renewed_end = at<i32>(hot, places.renewed_end);
+    m.theta = at<Quad>(hot, places.theta);
     m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
     m.months = at<i32>(cold, places.months);
     m.hits = at<i32>(cold, places.hits);
     m.fallen = at<i32>(cold, places.fallen);
-    m.theta = at<float>(cold, places.theta);
     m.contract_state = at<u8>(cold, places.contract_state);
-    m.tenant_lost = at<u8>(cold, places.tenant_lost);
     m.contract_end = at<i32>(cold, places.contract_end);
     m.claim_rate = at<float>(cold, places.claim_rate);
     m.queue = at<i32>(cold, places.queue);
     m.sales = at<i32>(cold, places.sales);
-    m.workouts = at<i32>(cold, places.workouts);
-    m.sale_month = at<i32>(cold, places.sale_month);
-    m.month_cause = at<i32>(cold, places.month_cause);
-    m.lag = at<i32>(cold, places.lag);
-    m.sold = at<i32>(cold, places.sold);
-    m.ead = at<float>(cold, places.ead);
-    m.rest = at<float>(cold, places.rest);
-    m.haircut = at<float>(cold, places.haircut);
+    m.fates = at<Fate>(cold, places.fates);
+    m.workouts = at<Workout>(cold, places.workouts);
     m.renewed = at<i32>(cold, places.renewed);
-    m.renewed_end = at<i32>(cold, places.renewed_end);
     return m;
 }
 
@@ -83,11 +112,6 @@ struct Walker {
 
     u64 path() const { return run.first_path + row; }
     float ahead(const float* rows, i32 t) const { return rows[t * run.n_paths + row]; }
-};
-
-// Four floats that are read and written at once.
-struct alignas(16) Quad {
-    float x, y, z, w;
 };
 
 // A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then for each slot a row of the rates of
@@ -155,6 +179,17 @@ GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
         const u32 floats = ROW + w.plan.size.n_slots * TILE;
         return tile_at<false>(w, place / floats, floats)[place % floats];
     }
+}
+
+// What happens in month t, and what a party has a hand in.
+template <class Team>
+GPULOAN_DEVICE const Month& month_of(const Walker<Team>& w, i32 t) {
+    return reinterpret_cast<const Month*>(w.plan.lists.months)[t];
+}
+
+template <class Team>
+GPULOAN_DEVICE Hand hand_of(const Walker<Team>& w, i32 party) {
+    return reinterpret_cast<const Hand*>(w.plan.lists.hands)[party];
 }
 
 // Appends to a list and says where.

@@ -26,7 +26,7 @@ GPULOAN_DEVICE void settle(const Plan& plan, const Run& run, Candidate candidate
     if (plan.obligors.facts[4 * p] >= 0) return;  // parties of GPU loans are decided where those are walked
     const Levels levels = levels_ahead(plan, run, candidate.row, plan.obligors.klass[p]);
     const i32 month = default_month(plan, run, candidate.row, p, candidate.word, levels);
-    if (month != NEVER) plain_loans_default(plan, run, candidate.row, p, month);
+    if (month != NEVER) obligor_defaults(plan, run, candidate.row, p, month);
 }
 
 // Takes up to WARP candidates off the end of the queue, one a lane.

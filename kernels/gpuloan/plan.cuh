@@ -14,7 +14,7 @@ constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score
 struct Size {
     i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
     i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps;
-    i32 latest_start, n_causes;
+    i32 latest_start, n_causes, sale_rows, ring;
     i32 n_cells, n_columns, n_all_loans, n_plain, n_groups;
 };
 
@@ -48,11 +48,12 @@ struct Hazards {
 
 // Obligors by position: decided before month 1, decided after the horizon, watched. A run shares one bound on the
 // rank of a word. `facts`: party or -1, first plain loan, end of plain loans, 0. `early`: parties decided before month 1.
+// `watched`: positions in fours of one class, whose place is in `watched_class`; -1 fills the last four of a class.
 struct Obligors {
     const u64 *key;
     const i32 *klass, *group, *facts;
     const float *log_scale, *residual, *inverse_residual, *loadings;
-    const i32 *early, *run_first, *run_class, *run_group;
+    const i32 *early, *watched, *watched_class, *run_first, *run_class, *run_group;
     const float *run_log_scale, *run_low, *run_high, *run_residual_low, *run_residual_high;
 };
 
@@ -87,10 +88,10 @@ struct Deployments {
     const i32 *let_place;
 };
 
-// What happens in month t, or what a party has a hand in: entries first[t] to first[t + 1] of the list.
+// What happens in a month, or what a party has a hand in: lists, and rows of what is theirs (struct Month and struct Hand).
+// `opening`: loans with what begins in their low bits.
 struct Lists {
-    const i32 *due_first, *due, *draw_first, *draw, *begin_first, *begin, *mature_first, *mature, *tenant_first;
-    const i32 *tenant, *parent_first, *parent;
+    const i32 *opening, *due, *maturing, *tenant, *parent, *months, *hands;
 };
 
 // Contracts and recovery (5.2, 6).
@@ -119,9 +120,8 @@ struct Groups {
 
 // Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 spot, released, overhang, contract, rent, cumulative, level, counters, hit_end, state;
-    i32 log_hazard, months, hits, fallen, theta, contract_state, contract_end, tenant_lost;
-    i32 claim_rate, queue, sales, workouts, sale_month, month_cause, lag, sold, ead, rest, haircut, renewed, renewed_end;
+    i32 spot, released, overhang, contract, rent, cumulative, level, counters, hit_end, sale_count, renewed_end, theta, state;
+    i32 log_hazard, months, hits, fallen, contract_state, contract_end, claim_rate, queue, sales, fates, workouts, renewed;
     i32 hot_bytes, cold_bytes;
 };
 

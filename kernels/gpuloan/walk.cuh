@@ -5,32 +5,40 @@
 
 namespace gpuloan {
 
-// Month 0 of loans and contracts; nobody has defaulted.
+// Month 0 of loans.
 template <class Team>
 GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
-    const Size& size = w.plan.size;
     const Loans& loans = w.plan.loans;
     GPULOAN_ROLLED
-    for (i32 loan = w.team.rank(); loan < size.n_loans; loan += Team::size) {
-        float* const state = state_of<0, true>(w, loan);
-        state[BALANCE] = loans.balance[loan];
-        state[RESERVE] = loans.reserve[loan];
-        state[SUPPORT] = loans.support[loan];
-        state[BREACHES] = loans.first_month[loan] > 1 ? WAITING : ZERO;
-        w.m.tenant_lost[loan] = 0;
+    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
+        Quad& state = *reinterpret_cast<Quad*>(state_of<0, true>(w, loan));
+        state = {loans.balance[loan], loans.reserve[loan], loans.support[loan], loans.first_month[loan] > 1 ? WAITING : ZERO};
+        w.m.fates[loan] = draw_fate(w, loan);
     }
+}
+
+template <class Team>
+GPULOAN_DEVICE void start_contracts(Walker<Team>& w) {
     const Deployments& deployments = w.plan.deployments;
     GPULOAN_ROLLED
-    for (i32 d = w.team.rank(); d < size.n_slots * size.n_loans; d += Team::size) {
+    for (i32 d = w.team.rank(); d < w.plan.size.n_slots * w.plan.size.n_loans; d += Team::size) {
         const bool is_let = deployments.tenant[d] >= 0;
         w.m.contract_state[d] = is_let ? LET : 0;
         w.m.contract_end[d] = deployments.contract_end[d];
         let_rate(w, d) = is_let ? deployments.contract_rate[d] : NOT_LET;
     }
+}
+
+// Nobody has defaulted, and nothing is listed.
+template <class Team>
+GPULOAN_DEVICE void start_lists(Walker<Team>& w) {
+    const Size& size = w.plan.size;
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.horizon + 2; k += Team::size) w.m.hit_end[k] = 0;
+    GPULOAN_ROLLED
+    for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.sale_count[k] = 0;
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
     if (w.team.rank() == 0) w.m.renewed_end[0] = 0;
@@ -40,12 +48,6 @@ template <class Team>
 GPULOAN_DEVICE u32 obligor_word(const Walker<Team>& w, i32 p) {
     const Words words = draw_four(w.run.seed, w.path(), OBLIGOR, 0, w.plan.obligors.key[p]);
     return chosen(words, static_cast<i32>(w.path() & 3));
-}
-
-// An obligor's default where its plain loans are this kernel's to count.
-template <class Team>
-GPULOAN_DEVICE void count_plain_loans(const Walker<Team>& w, i32 p, i32 month) {
-    if (w.is_active) plain_loans_default(w.plan, w.run, w.row, p, month);
 }
 
 // (3.5), (3.6) default months of the parties that no feedback reaches, and how many fall in each month.
@@ -60,7 +62,6 @@ GPULOAN_DEVICE void decide_early(Walker<Team>& w) {
         if (month == NEVER) continue;
         w.m.months[obligors.facts[4 * p]] = month;
         atomicAdd(w.m.hit_end + month, 1);
-        count_plain_loans(w, p, month);
     }
 }
 
@@ -84,28 +85,48 @@ GPULOAN_DEVICE void list_early(Walker<Team>& w) {
     }
 }
 
+constexpr i32 INFINITE = 0x7F800000;  // bits of a theta that no hazard reaches
+
 // (3.4) theta of the parties that the book's own chips can bring down.
 template <class Team>
 GPULOAN_DEVICE void draw_watched(Walker<Team>& w) {
+    float* const thetas = &w.m.theta[0].x;
+    GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
-        const i32 p = w.plan.size.first_watched + k;
-        w.m.theta[k] = own_threshold(w.plan, w.run, w.row, p, obligor_word(w, p));
+        const i32 p = w.plan.obligors.watched[k];
+        thetas[k] = p < 0 ? bits_float(INFINITE) : own_threshold(w.plan, w.run, w.row, p, obligor_word(w, p));
     }
 }
 
-// (3.5) watched parties that default in month t.
+// (3.5) watched parties that default in month t, four of one class a thread.
 template <class Team>
 GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
     const Obligors& obligors = w.plan.obligors;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
-        const i32 p = w.plan.size.first_watched + k;
-        if (!(w.m.level[obligors.klass[p]] >= w.m.theta[k])) continue;
-        const i32 party = obligors.facts[4 * p];
-        w.m.theta[k] = bits_float(0x7F800000);  // infinite: never again
-        w.m.months[party] = t;
-        w.m.fallen[next_place(w.m.counters + FALLEN)] = party;
-        count_plain_loans(w, p, t);
+    for (i32 k = w.team.rank(); k < w.plan.size.n_watched / 4; k += Team::size) {
+        const float level = w.m.level[obligors.watched_class[k]];
+        const Quad theta = w.m.theta[k];
+        u32 left = (level >= theta.x) | (level >= theta.y) << 1 | (level >= theta.z) << 2 | (level >= theta.w) << 3;
+        GPULOAN_ROLLED
+        for (; left != 0; left &= left - 1) {
+            const i32 place = 4 * k + __popc(~left & (left - 1));  // of the lowest bit
+            const i32 party = obligors.facts[4 * obligors.watched[place]];
+            (&w.m.theta[0].x)[place] = bits_float(INFINITE);  // never again
+            w.m.months[party] = t;
+            w.m.fallen[next_place(w.m.counters + FALLEN)] = party;
+        }
+    }
+}
+
+// Plain loans of parties, once their months are all known.
+template <class Team>
+GPULOAN_DEVICE void count_plain_loans(const Walker<Team>& w) {
+    if (!w.is_active || w.plan.size.n_plain == 0) return;
+    GPULOAN_ROLLED
+    for (i32 party = w.team.rank(); party < w.plan.size.n_parties; party += Team::size) {
+        const i32 month = w.m.months[party];
+        const Span plain = hand_of(w, party).plain;
+        if (month != NEVER) plain_loans_default(w.plan, w.run, w.row, plain.first, plain.end, month);
     }
 }
 
@@ -117,16 +138,20 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
     for (i32 p = size.first_late + w.team.rank(); p < size.first_watched; p += Team::size) {
         const Levels levels = {w.m.log_hazard + w.plan.obligors.klass[p] * (size.horizon + 1), 1};
         const i32 month = default_month(w.plan, w.run, w.row, p, obligor_word(w, p), levels);
-        if (month != NEVER) count_plain_loans(w, p, month);
+        if (month != NEVER && w.is_active) obligor_defaults(w.plan, w.run, w.row, p, month);
     }
 }
 
-// Calls what = f(party) for the parties that default in month t.
-template <class Team, class F>
-GPULOAN_DEVICE void for_fallen(Walker<Team>& w, i32 t, F f) {
-    for (i32 k = w.m.hit_end[t - 1] + w.team.rank(); k < w.m.hit_end[t]; k += Team::size) f(w.m.hits[k]);
+// The parties that default in month t, those decided early and those watched, with the contracts and loans in their hands.
+template <class Team>
+GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t) {
+    const i32 first = w.m.hit_end[t - 1], n_hits = w.m.hit_end[t] - first, n = n_hits + w.m.counters[FALLEN];
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.m.counters[FALLEN]; k += Team::size) f(w.m.fallen[k]);
+    for (i32 k = w.team.rank(); k < n; k += Team::size) {
+        const Hand hand = hand_of(w, k < n_hits ? w.m.hits[first + k] : w.m.fallen[k - n_hits]);
+        lose_contracts(w, t, hand.contracts);
+        parent_defaults(w, hand.loans);
+    }
 }
 
 // Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics.
@@ -134,19 +159,18 @@ template <class Team>
 GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
     if (w.team.leads()) step_market(w, t);
     open_loans(w, t);
-    find_sales(w, t);
-    if (w.team.rank() == 0) w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
+    if (w.team.rank() == 0) {
+        w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
+        w.m.renewed_end[t] = w.m.renewed_end[t - 1];
+    }
     w.team.sync();
     if (w.plan.size.n_watched > 0) {
         watch(w, t);
         w.team.sync();
     }
-    for_fallen(w, t, [&](i32 party) { lose_contracts(w, t, party); });
-    w.team.sync();
+    parties_default(w, t);
     step_contracts(w, t);
-    for_fallen(w, t, [&](i32 party) { parent_defaults(w, party); });
     w.team.sync();
-    if (w.team.rank() == 0) w.m.renewed_end[t] = w.m.counters[RENEWED];
     look_ahead(w, t);
     pay_loans(w, t);
     mature_loans(w, t);
@@ -160,6 +184,8 @@ GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     start_loans(w);
+    start_contracts(w);
+    start_lists(w);
     start_market(w);
     w.team.sync();
     decide_early(w);
@@ -170,16 +196,17 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     const i32 horizon = w.plan.size.horizon;
     GPULOAN_ROLLED
     for (i32 t = 1; t <= horizon; ++t) step_month(w, t);
-    decide_late(w);
     GPULOAN_ROLLED
     for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
-        if (!w.team.any(w.m.counters[UNSOLD] != 0)) break;
+        if (!w.team.any(t <= w.m.counters[LAST_SALE])) break;
         if (w.team.leads()) step_market(w, t);
-        find_sales(w, t);
         w.team.sync();
         settle_sales(w, t);
         w.team.sync();
     }
+    decide_late(w);
+    count_plain_loans(w);
+    count_defaults(w);
     w.team.sync();
 }
 

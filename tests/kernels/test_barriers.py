@@ -33,9 +33,7 @@ DEVICE = _module(HERE / "test_emulated_device.py")
 EMULATED, EQUALITY = DEVICE.EMULATED, DEVICE.EQUALITY
 WALK = (EMULATED.KERNELS / "gpuloan" / "walk.cuh").read_text()
 MONTH = WALK[WALK.index("void step_month") : WALK.index("void walk_path")]
-# The third, between contracts that lose their tenants and contracts that are due, keeps two threads from ending the same
-# contract at once: one after the other, in either order, comes to the same, and fibers never run at once.
-BARRIERS = [k for k in range(MONTH.count("w.team.sync();")) if k != 2]
+BARRIERS = range(MONTH.count("w.team.sync();"))
 
 pytestmark = pytest.mark.skipif(
     EMULATED.compiler() is None, reason="the emulated device is built by g++: there is none"
