@@ -34,6 +34,10 @@ CLASS_SHIFT = 10  # of a slot's third number: four times the generation in the l
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
 FOUR = 4  # watched parties that a thread looks at at once
+DEPLOYMENT = np.dtype(  # struct Deployment of kernels/gpuloan/memory.cuh
+    [(name, i32) for name in "generation vintage start in_service units tenant let_place contract_end".split()]
+    + [(name, f32) for name in "contract_rate hours opex hourly_opex unit_share sale_pressure claim_recovery none".split()]
+)
 DRAWS, BEGINS, MATURES, OPENING_BITS = 0, 1, 2, 2  # what begins for a loan, in the low bits of `opening`
 
 
@@ -107,7 +111,7 @@ def lay_out(plan: Plan) -> Layout:
         "loans": _loans(plan, order) | {"classes": classes, "slots": _slot_quads(plan, order, klass)},
         "deployments": _deployments(plan, order, active),
         "lists": _lists(plan, order, active, obligors),
-        "recovery": _fields(plan.recovery, ()),
+        "recovery": _fields(plan.recovery, ("cost_growth", "base_rate")),
         "groups": _groups(plan),
         "memory": memory,
     }
@@ -225,6 +229,7 @@ def _obligors(obligors: Obligors, early: I64) -> Part:
         "loadings": _ready(obligors.loadings),
         "early": _ready(early),
         "watched": _ready(watched),
+        "watched_party": _ready(np.where(watched >= 0, obligors.facts[watched, PARTY], -1)),
         "watched_class": _ready(watched_class),
         "run_first": _ready(obligors.run_first),
         "run_class": _ready(obligors.run_class),
@@ -311,30 +316,22 @@ def _deployments(plan: Plan, order: I64, active: I64) -> Part:
     tenant = deployments.tenant
     if len(active):
         tenant = np.where(tenant >= 0, active[np.maximum(tenant, 0)], -1)
-    columns: dict[str, tuple[NDArray[Any], int]] = {
-        "key": (deployments.key, 0),
-        "generation": (deployments.generation, 0),
-        "vintage": (deployments.vintage, 0),
-        "tenant": (tenant.astype(i32), -1),
-        "in_service": (deployments.in_service, 0),
-        "start": (deployments.start, NO_MONTH),
-        "contract_end": (deployments.contract_end, 0),
-        "units": (deployments.units.astype(i32), 0),
-        "contract_rate": (deployments.contract_rate, 0),
-        "hours": (deployments.hours, 0),
-        "opex": (deployments.opex, 0),
-        "hourly_opex": (deployments.hourly_opex, 0),
-        "unit_share": (deployments.unit_share, 0),
-        "sale_pressure": (deployments.sale_pressure, 0),
-        "claim_recovery": (deployments.claim_recovery, 0),
-    }
-    part: Part = {}
-    for name, (values, missing) in columns.items():
-        part[name] = np.full(_n_slots(plan) * len(order), missing, values.dtype)
-        part[name][place] = values
-    slot, lane = np.divmod(np.arange(_n_slots(plan) * len(order)), max(len(order), 1))
-    row = (lane // TILE) * (STATE_ROWS + _n_slots(plan)) + STATE_ROWS + slot
-    return part | {"let_place": (row * TILE + lane % TILE).astype(i32)}
+    rows = np.zeros(_n_slots(plan) * len(order), DEPLOYMENT)
+    rows["start"], rows["tenant"], rows["let_place"] = NO_MONTH, -1, _let_place(plan, len(order))
+    rows["tenant"][place] = tenant
+    for name in set(rows.dtype.names or ()) - {"tenant", "let_place", "none"}:
+        rows[name][place] = getattr(deployments, name)
+    key = np.zeros(len(rows), np.uint64)
+    key[place] = deployments.key
+    return {"key": key, "start": _ready(rows["start"]), "rows": rows.view(i32)}
+
+
+def _let_place(plan: Plan, n_loans: int) -> NDArray[Any]:
+    """Where a path's state has the rate of each contract of the matrix."""
+    n_slots = _n_slots(plan)
+    slot, lane = np.divmod(np.arange(n_slots * n_loans), max(n_loans, 1))
+    row = (lane // TILE) * (STATE_ROWS + n_slots) + STATE_ROWS + slot
+    return np.asarray(row * TILE + lane % TILE, i32)
 
 
 def _lists(plan: Plan, order: I64, active: I64, obligors: Obligors) -> Part:
@@ -369,16 +366,24 @@ def _lists(plan: Plan, order: I64, active: I64, obligors: Obligors) -> Part:
     plain[obligors.facts[is_party, PARTY]] = obligors.facts[is_party][:, [FIRST_LOAN, END_LOAN]]
     return {
         **{name: items for name, (_, items) in (by_month | by_party).items()},
-        "months": _spans([first for first, _ in by_month.values()]),
-        "hands": _spans([first for first, _ in by_party.values()], plain),
+        "months": _months(plan, _spans(by_month)),
+        "hands": _ready(np.pad(np.concatenate([*_spans(by_party), plain], axis=1), ((0, 0), (0, 2)))),
     }
 
 
-def _spans(firsts: list[I64], *more: I64) -> NDArray[Any]:
-    """(n, 8) int32: a row's first and end in each list, as pairs."""
-    pairs = [*(np.stack([first[:-1], first[1:]], axis=1) for first in firsts), *more]
-    rows = np.concatenate(pairs, axis=1)
-    return _ready(np.pad(rows, ((0, 0), (0, 8 - rows.shape[1]))))
+def _months(plan: Plan, spans: list[I64]) -> NDArray[Any]:
+    """(T + 1, 8) int32, struct Month of kernels/gpuloan/memory.cuh."""
+    recovery, within = plan.recovery, slice(int(plan.market.horizon) + 1)
+    rows = np.zeros((len(recovery.cost_growth), 8), i32)
+    rows[within, :6] = np.concatenate(spans, axis=1)
+    rows[within, 6] = recovery.base_rate.view(i32)
+    rows[:, 7] = recovery.cost_growth.view(i32)
+    return rows
+
+
+def _spans(lists: dict[str, tuple[I64, NDArray[Any]]]) -> list[I64]:
+    """(n, 2) where the entries of each place begin and end, by list."""
+    return [np.stack([first[:-1], first[1:]], axis=1) for first, _ in lists.values()]
 
 
 def _groups(plan: Plan) -> Part:
@@ -418,9 +423,7 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "cumulative": 4 * c,
         "level": 4 * c,
         "counters": 4 * COUNTERS,
-        "hit_end": 4 * (horizon + 2),
-        "sale_count": 4 * (size["n_months"] + 1),
-        "renewed_end": 4 * (horizon + 1),
+        "marks": 16 * (size["n_months"] + 1),
         "theta": 4 * size["n_watched"],
         "state": 4 * -(-n // TILE) * TILE * (STATE_ROWS + size["n_slots"]),
     }
@@ -429,9 +432,7 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "months": 4 * size["n_parties"],
         "hits": 4 * size["n_parties"],
         "fallen": 4 * size["n_watched"],
-        "contract_state": d,
-        "contract_end": 4 * d,
-        "claim_rate": 4 * d,
+        "contracts": 16 * d,
         "queue": 4 * n,
         "sales": 4 * n * size["sale_rows"],
         "fates": 8 * n,

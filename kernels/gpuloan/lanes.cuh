@@ -14,21 +14,20 @@ constexpr i32 CAUSE_BITS = 3;
 
 // (5.3) interest of this month.
 template <class Team>
-GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 t, i32 loan) {
+GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 loan) {
     const Quad slot = *slots_of(w, loan);
-    return monthly_rate(terms_of(w, slot).first.x, w.plan.recovery.base_rate[t], slot.w);
+    return monthly_rate(terms_of(w, slot).first.x, w.month.base_rate, slot.w);
 }
 
 // (5.6) value of the loan's chips in service.
 template <class Team>
 GPULOAN_DEVICE float collateral(const Walker<Team>& w, i32 t, i32 loan) {
-    const Deployments& deployments = w.plan.deployments;
     float value = ZERO;
     GPULOAN_ROLLED
     for (i32 j = 0; j < w.plan.loans.n_deployments[loan]; ++j) {
-        const i32 d = j * w.plan.size.n_loans + loan;
-        if (deployments.start[d] > t) continue;
-        value = fma(deployments.unit_share[d], value_of(w, t, deployments.vintage[d]), value);
+        const Deployment& deployment = deployment_of(w, j * w.plan.size.n_loans + loan);
+        if (deployment.start > t) continue;
+        value = fma(deployment.unit_share, value_of(w, t, deployment), value);
     }
     return value;
 }
@@ -44,31 +43,30 @@ using AnyKind = Kind<0, false, true>;
 
 // (5.3) one deployment's revenue and cost join. Chips that are not in service have no hours: fma(0, x, y) is y.
 template <class Kind, class Team>
-GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, i32 loan, i32 j, float let_rate, Quad slot, float growth,
-                             float& revenue, float& cost) {
+GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, i32 loan, i32 j, float let_rate, Quad slot, float& revenue,
+                             float& cost) {
     float hours = slot.x, opex = slot.y;
     if (!Kind::SERVE && w.plan.deployments.start[j * w.plan.size.n_loans + loan] > t) hours = opex = ZERO;
     const u32 packed = static_cast<u32>(float_bits(slot.z));
     const u8* const prices = reinterpret_cast<const u8*>(w.m.spot);
     const float spot = *reinterpret_cast<const float*>(prices + (j == 0 ? packed & ((1u << CLASS_SHIFT) - 1) : packed));
     revenue = add_revenue(revenue, hours, let_rate, spot);
-    cost = fma(opex, growth, cost);
+    cost = fma(opex, w.month.cost_growth, cost);
 }
 
 // (5.3) NOI of a loan.
 template <class Kind, class Team>
-GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, const float* rates, const Quad* slots,
-                                float growth) {
+GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, const float* rates, const Quad* slots) {
     float revenue = ZERO, cost = ZERO;
     if (Kind::N > 0) {
         GPULOAN_UNROLLED
         for (i32 j = 0; j < Kind::N; ++j) {
-            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], growth, revenue, cost);
+            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], revenue, cost);
         }
     } else {
         GPULOAN_ROLLED
         for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], growth, revenue, cost);
+            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], revenue, cost);
         }
     }
     return revenue - cost;
@@ -89,8 +87,8 @@ constexpr i32 DRAWS = 0, BEGINS = 1, MATURES = 2, OPENING_BITS = 2;
 
 // Before the month's cash: draws, service that begins, loans that mature.
 template <class Team>
-GPULOAN_DEVICE void open_loans(Walker<Team>& w, i32 t) {
-    const Span opening = month_of(w, t).opening;
+GPULOAN_DEVICE void open_loans(Walker<Team>& w) {
+    const Span opening = w.month.opening;
     GPULOAN_ROLLED
     for (i32 k = opening.first + w.team.rank(); k < opening.end; k += Team::size) {
         const i32 entry = w.plan.lists.opening[k], loan = entry >> OPENING_BITS, what = entry & ((1 << OPENING_BITS) - 1);
@@ -135,14 +133,14 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, Span loans) {
 // (5.3)-(5.5) a month of a loan that neither waits nor matures.
 template <class Kind, class Team>
 GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad state, Quad& place, const float* rates,
-                             const Quad* slots, float scheduled, float base_rate, float growth) {
+                             const Quad* slots, float scheduled) {
     const Quad slot = slots[0];
     const Terms& terms = terms_of(w, slot);
     const Quad first = terms.first, second = terms.second;
     const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
     const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income<Kind>(w, t, loan, rates, slots, growth);
-    const float service = debt_service(balance, monthly_rate(first.x, base_rate, slot.w), principal);
+    const float income = net_income<Kind>(w, t, loan, rates, slots);
+    const float service = debt_service(balance, monthly_rate(first.x, w.month.base_rate, slot.w), principal);
     const float count = income < first.y * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
     if (falls_short | (count >= first.z)) {
@@ -162,8 +160,7 @@ template <class Kind, class Team>
 GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
     constexpr i32 N = Kind::N;
     constexpr bool IS_STEADY = N > 0 && Team::size % TILE == 0;  // the next loan's rows are at a fixed distance
-    const float base_rate = w.plan.recovery.base_rate[t], growth = w.plan.recovery.cost_growth[t];
-    const float* principal = w.plan.loans.principal + t * w.plan.size.n_loans + w.team.rank();
+    const float* principal = w.plan.loans.principal + static_cast<u32>(t * w.plan.size.n_loans + w.team.rank());
     float* state = state_of<N, true>(w, w.team.rank());
     const float* rates = rates_of<N, true>(w, w.team.rank());
     const Quad* slots = slots_of<N>(w, w.team.rank());
@@ -177,9 +174,9 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
         Quad& place = *reinterpret_cast<Quad*>(state);
         const Quad quad = place;
         if (quad.w >= ZERO) {
-            pay_loan<Kind>(w, t, loan, quad, place, rates, slots, *principal, base_rate, growth);
+            pay_loan<Kind>(w, t, loan, quad, place, rates, slots, *principal);
         } else if (quad.w == WAITING) {
-            place.x = exposure(quad.x, rate_of(w, t, loan));
+            place.x = exposure(quad.x, rate_of(w, loan));
         }
         if (IS_STEADY) {
             state += Team::block_size / TILE * (ROW + N * TILE);
@@ -209,13 +206,12 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     const Loans& loans = w.plan.loans;
     float* const state = state_of(w, loan);
     const float balance = state[BALANCE], reserve = state[RESERVE], support = state[SUPPORT];
-    const float growth = w.plan.recovery.cost_growth[t];
-    const float income = net_income<AnyKind>(w, t, loan, rates_of(w, loan), slots_of(w, loan), growth);
+    const float income = net_income<AnyKind>(w, t, loan, rates_of(w, loan), slots_of(w, loan));
     float principal = balance;
     if (loans.refinance_ltv[loan] > ZERO && is_refinanced(balance, loans.refinance_ltv[loan], collateral(w, t, loan))) {
         principal = ZERO;
     }
-    const float service = debt_service(balance, rate_of(w, t, loan), principal);
+    const float service = debt_service(balance, rate_of(w, loan), principal);
     if (is_short(shortfall(service, income), reserve, support)) {
         queue_default(w, loan, cause_of(true, true, false));
         return;
@@ -231,9 +227,9 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
 
 template <class Team>
 GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
-    const Span maturing = month_of(w, t).maturing;
+    const Span maturing = w.month.maturing;
     GPULOAN_ROLLED
-    for (i32 k = maturing.first + w.team.rank(); k < maturing.end; k += Team::size) {
+    for (i32 k = maturing.first + w.team.other_end(); k < maturing.end; k += Team::size) {
         const i32 loan = w.plan.lists.maturing[k];
         if (state_of(w, loan)[BREACHES] == MATURING) mature_loan(w, t, loan);
     }

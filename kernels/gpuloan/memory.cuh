@@ -21,13 +21,32 @@ struct alignas(8) Span {
     i32 first, end;
 };
 
-// What the plan's lists have of a month, and of a party.
-struct alignas(32) Month {
-    Span opening, due, maturing, none;
+// A month of the plan: entries of its lists, base rate and growth of costs.
+struct alignas(16) Month {
+    Span opening, due, maturing;
+    float base_rate, cost_growth;
 };
 
-struct alignas(32) Hand {
+// What a party has a hand in.
+struct alignas(16) Hand {
     Span contracts, loans, plain, none;
+};
+
+// A deployment. `let_place`: where a path's state has the rate of its contract.
+struct alignas(16) Deployment {
+    i32 generation, vintage, start, in_service, units, tenant, let_place, contract_end;
+    float contract_rate, hours, opex, hourly_opex, unit_share, sale_pressure, claim_recovery, none;
+};
+
+// Its contract on a path. `claim_rate`: of one that its tenant's default ended.
+struct alignas(16) Contract {
+    i32 state, end;
+    float claim_rate, none;
+};
+
+// Where a month's entries end in `hits` and `renewed`, and how many there are in its row of `sales`.
+struct alignas(16) Mark {
+    i32 hits, renewed, sales, none;
 };
 
 // What a loan's draw holds ready, should it default: flags and, above them, the months to its sale.
@@ -37,7 +56,7 @@ struct alignas(8) Fate {
 };
 
 // A loan that defaulted. `rest`: what is left after the contracts, and after the sale the lender's loss.
-struct alignas(32) Workout {
+struct alignas(16) Workout {
     float ead, rest, haircut;
     i32 loan, month_cause, sold, lag, none;  // sold: slots whose chips are
 };
@@ -48,17 +67,15 @@ struct Memory {
     u32* released;  // (G,) chips that came back since the last market
     float *overhang, *contract, *rent;         // (G,)
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
-    i32 *counters, *hit_end;                   // hit_end: (H + 2,) parties decided early, by month
-    i32* sale_count;                           // (T + 1,) sales of a month
-    i32* renewed_end;                          // (H + 1,) where each month's contracts in `renewed` end
+    i32* counters;
+    Mark* marks;                               // (T + 1,)
     Quad* theta;                               // (W / 4,) of watched parties
     float* state;                              // (tiles, rows, TILE) of loans
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
     i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
-    u8* contract_state;
-    i32 *contract_end, *queue;
-    float* claim_rate;  // (slots, L) of contracts that their tenants' defaults ended
+    Contract* contracts;  // (slots, L)
+    i32* queue;
     i32* sales;         // (rows, L) workouts by month of sale: months that are rows apart share one
     Fate* fates;        // (L,)
     Workout* workouts;  // (L,) by default
@@ -80,18 +97,14 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.cumulative = at<float>(hot, places.cumulative);
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
-    m.hit_end = at<i32>(hot, places.hit_end);
-    m.sale_count = at<i32>(hot, places.sale_count);
-    m.renewed_end = at<i32>(hot, places.renewed_end);
+    m.marks = at<Mark>(hot, places.marks);
     m.theta = at<Quad>(hot, places.theta);
     m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
     m.months = at<i32>(cold, places.months);
     m.hits = at<i32>(cold, places.hits);
     m.fallen = at<i32>(cold, places.fallen);
-    m.contract_state = at<u8>(cold, places.contract_state);
-    m.contract_end = at<i32>(cold, places.contract_end);
-    m.claim_rate = at<float>(cold, places.claim_rate);
+    m.contracts = at<Contract>(cold, places.contracts);
     m.queue = at<i32>(cold, places.queue);
     m.sales = at<i32>(cold, places.sales);
     m.fates = at<Fate>(cold, places.fates);
@@ -109,9 +122,12 @@ struct Walker {
     Memory m;
     i64 row;
     bool is_active;  // false: walks beside the last path of a warp without leaving a trace
+    Month month;     // that is walked
 
     u64 path() const { return run.first_path + row; }
-    float ahead(const float* rows, i32 t) const { return rows[t * run.n_paths + row]; }
+    // Where a row of (rows, paths) has the path; a launch has fewer than 2^32.
+    u64 place(i32 k) const { return wide_product(static_cast<u32>(k), static_cast<u32>(run.n_paths)) + static_cast<u64>(row); }
+    float ahead(const float* rows, i32 k) const { return rows[place(k)]; }
 };
 
 // A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then for each slot a row of the rates of
@@ -171,8 +187,8 @@ GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, Quad slot) {
 
 // The rate of a deployment's contract.
 template <class Team>
-GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
-    const u32 place = static_cast<u32>(w.plan.deployments.let_place[d]);
+GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, const Deployment& deployment) {
+    const u32 place = static_cast<u32>(deployment.let_place);
     if constexpr (Team::blocks == 1) {
         return w.m.state[place];
     } else {
@@ -181,15 +197,20 @@ GPULOAN_DEVICE float& let_rate(const Walker<Team>& w, i32 d) {
     }
 }
 
-// What happens in month t, and what a party has a hand in.
+// Rows of the plan.
 template <class Team>
-GPULOAN_DEVICE const Month& month_of(const Walker<Team>& w, i32 t) {
-    return reinterpret_cast<const Month*>(w.plan.lists.months)[t];
+GPULOAN_DEVICE const Deployment& deployment_of(const Walker<Team>& w, i32 d) {
+    return reinterpret_cast<const Deployment*>(w.plan.deployments.rows)[static_cast<u32>(d)];
+}
+
+template <class Team>
+GPULOAN_DEVICE Month month_of(const Walker<Team>& w, i32 t) {
+    return reinterpret_cast<const Month*>(w.plan.lists.months)[static_cast<u32>(t)];
 }
 
 template <class Team>
 GPULOAN_DEVICE Hand hand_of(const Walker<Team>& w, i32 party) {
-    return reinterpret_cast<const Hand*>(w.plan.lists.hands)[party];
+    return reinterpret_cast<const Hand*>(w.plan.lists.hands)[static_cast<u32>(party)];
 }
 
 // Appends to a list and says where.

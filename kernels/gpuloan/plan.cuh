@@ -48,12 +48,12 @@ struct Hazards {
 
 // Obligors by position: decided before month 1, decided after the horizon, watched. A run shares one bound on the
 // rank of a word. `facts`: party or -1, first plain loan, end of plain loans, 0. `early`: parties decided before month 1.
-// `watched`: positions in fours of one class, whose place is in `watched_class`; -1 fills the last four of a class.
+// `watched`: positions in fours of one class, `watched_class`; -1 fills the last four of a class. `watched_party`: their parties.
 struct Obligors {
     const u64 *key;
     const i32 *klass, *group, *facts;
     const float *log_scale, *residual, *inverse_residual, *loadings;
-    const i32 *early, *watched, *watched_class, *run_first, *run_class, *run_group;
+    const i32 *early, *watched, *watched_party, *watched_class, *run_first, *run_class, *run_group;
     const float *run_log_scale, *run_low, *run_high, *run_residual_low, *run_residual_high;
 };
 
@@ -80,15 +80,13 @@ struct Loans {
     const float *principal, *classes, *slots;
 };
 
-// Deployments as a matrix (slot, lane). `let_place`: where a path's state has the rate of the contract.
+// Deployments as a matrix (slot, lane). `rows`: struct Deployment of memory.cuh, for events.
 struct Deployments {
     const u64 *key;
-    const i32 *generation, *vintage, *tenant, *in_service, *start, *contract_end, *units;
-    const float *contract_rate, *hours, *opex, *hourly_opex, *unit_share, *sale_pressure, *claim_recovery;
-    const i32 *let_place;
+    const i32 *start, *rows;
 };
 
-// What happens in a month, or what a party has a hand in: lists, and rows of what is theirs (struct Month and struct Hand).
+// What happens in a month, or what a party has a hand in: lists, and rows of both (struct Month and struct Hand of memory.cuh).
 // `opening`: loans with what begins in their low bits.
 struct Lists {
     const i32 *opening, *due, *maturing, *tenant, *parent, *months, *hands;
@@ -101,7 +99,6 @@ struct Recovery {
     float renewal_keep;
     i32 renewal_term;
     float spot_keep;
-    const float *cost_growth, *base_rate;
     i32 step_in;
     float performance, opex_stress;
     const float *lag_table;
@@ -120,8 +117,8 @@ struct Groups {
 
 // Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 spot, released, overhang, contract, rent, cumulative, level, counters, hit_end, sale_count, renewed_end, theta, state;
-    i32 log_hazard, months, hits, fallen, contract_state, contract_end, claim_rate, queue, sales, fates, workouts, renewed;
+    i32 spot, released, overhang, contract, rent, cumulative, level, counters, marks, theta, state;
+    i32 log_hazard, months, hits, fallen, contracts, queue, sales, fates, workouts, renewed;
     i32 hot_bytes, cold_bytes;
 };
 

@@ -59,6 +59,8 @@ struct Block {
     static constexpr i32 size = SIZE, leaders = WARP, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x); }
+    // Events of a phase begin here, those of another in the same interval there: the warps of both have work.
+    i32 other_end() const { return size - 1 - rank(); }
     // The first warp walks the market.
     bool leads() const { return rank() < WARP; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
@@ -75,6 +77,7 @@ struct Lanes {
     static constexpr i32 size = SIZE, leaders = SIZE, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x) % SIZE; }
+    i32 other_end() const { return rank(); }  // there is one warp
     bool leads() const { return true; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { __syncwarp(WHOLE_WARP); }
@@ -90,6 +93,7 @@ struct Cluster {
     u32 block = block_of_cluster();
 
     i32 rank() const { return static_cast<i32>(block) * SIZE + static_cast<i32>(threadIdx.x); }
+    i32 other_end() const { return size - 1 - rank(); }
     bool leads() const { return rank() < WARP; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { sync_cluster(); }

@@ -19,13 +19,12 @@ GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
 
 template <class Team>
 GPULOAN_DEVICE void start_contracts(Walker<Team>& w) {
-    const Deployments& deployments = w.plan.deployments;
     GPULOAN_ROLLED
     for (i32 d = w.team.rank(); d < w.plan.size.n_slots * w.plan.size.n_loans; d += Team::size) {
-        const bool is_let = deployments.tenant[d] >= 0;
-        w.m.contract_state[d] = is_let ? LET : 0;
-        w.m.contract_end[d] = deployments.contract_end[d];
-        let_rate(w, d) = is_let ? deployments.contract_rate[d] : NOT_LET;
+        const Deployment& deployment = deployment_of(w, d);
+        const bool is_let = deployment.tenant >= 0;
+        w.m.contracts[d] = {is_let ? LET : 0, deployment.contract_end, ZERO, ZERO};
+        let_rate(w, deployment) = is_let ? deployment.contract_rate : NOT_LET;
     }
 }
 
@@ -36,12 +35,9 @@ GPULOAN_DEVICE void start_lists(Walker<Team>& w) {
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < size.horizon + 2; k += Team::size) w.m.hit_end[k] = 0;
-    GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.sale_count[k] = 0;
+    for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.marks[k] = {0, 0, 0, 0};
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
-    if (w.team.rank() == 0) w.m.renewed_end[0] = 0;
 }
 
 template <class Team>
@@ -61,19 +57,19 @@ GPULOAN_DEVICE void decide_early(Walker<Team>& w) {
         const i32 month = default_month(w.plan, w.run, w.row, p, obligor_word(w, p), levels);
         if (month == NEVER) continue;
         w.m.months[obligors.facts[4 * p]] = month;
-        atomicAdd(w.m.hit_end + month, 1);
+        atomicAdd(&w.m.marks[month].hits, 1);
     }
 }
 
-// Lists those parties by month: hits[hit_end[t - 1]] to hits[hit_end[t]] fall in month t.
+// Lists those parties by month: those of month t end at marks[t].hits.
 template <class Team>
 GPULOAN_DEVICE void list_early(Walker<Team>& w) {
-    if (w.team.rank() == 0) {
+    if (w.team.rank() == 0 && w.plan.size.n_early > 0) {
         i32 first = 0;
         GPULOAN_ROLLED
         for (i32 t = 0; t <= w.plan.size.horizon; ++t) {
-            const i32 n = w.m.hit_end[t];
-            w.m.hit_end[t] = first;
+            const i32 n = w.m.marks[t].hits;
+            w.m.marks[t].hits = first;
             first += n;
         }
     }
@@ -81,7 +77,7 @@ GPULOAN_DEVICE void list_early(Walker<Team>& w) {
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < w.plan.size.n_early; k += Team::size) {
         const i32 party = w.plan.obligors.facts[4 * w.plan.obligors.early[k]], month = w.m.months[party];
-        if (month != NEVER) w.m.hits[next_place(w.m.hit_end + month)] = party;
+        if (month != NEVER) w.m.hits[next_place(&w.m.marks[month].hits)] = party;
     }
 }
 
@@ -106,11 +102,12 @@ GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
     for (i32 k = w.team.rank(); k < w.plan.size.n_watched / 4; k += Team::size) {
         const float level = w.m.level[obligors.watched_class[k]];
         const Quad theta = w.m.theta[k];
+        if (!(level >= least(least(theta.x, theta.y), least(theta.z, theta.w)))) continue;
         u32 left = (level >= theta.x) | (level >= theta.y) << 1 | (level >= theta.z) << 2 | (level >= theta.w) << 3;
         GPULOAN_ROLLED
         for (; left != 0; left &= left - 1) {
             const i32 place = 4 * k + __popc(~left & (left - 1));  // of the lowest bit
-            const i32 party = obligors.facts[4 * obligors.watched[place]];
+            const i32 party = obligors.watched_party[static_cast<u32>(place)];
             (&w.m.theta[0].x)[place] = bits_float(INFINITE);  // never again
             w.m.months[party] = t;
             w.m.fallen[next_place(w.m.counters + FALLEN)] = party;
@@ -145,24 +142,32 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
 // The parties that default in month t, those decided early and those watched, with the contracts and loans in their hands.
 template <class Team>
 GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t) {
-    const i32 first = w.m.hit_end[t - 1], n_hits = w.m.hit_end[t] - first, n = n_hits + w.m.counters[FALLEN];
+    const i32 first = w.m.marks[t - 1].hits, n_hits = w.m.marks[t].hits - first;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < n; k += Team::size) {
+    for (i32 k = w.team.rank(); k < n_hits + w.m.counters[FALLEN]; k += Team::size) {
         const Hand hand = hand_of(w, k < n_hits ? w.m.hits[first + k] : w.m.fallen[k - n_hits]);
         lose_contracts(w, t, hand.contracts);
         parent_defaults(w, hand.loans);
     }
 }
 
+// Lists that fill in month t.
+template <class Team>
+GPULOAN_DEVICE void empty_lists(Walker<Team>& w, i32 t) {
+    if (w.team.rank() != 0) return;
+    w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
+    w.m.marks[t].renewed = w.m.marks[t - 1].renewed;
+}
+
 // Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics.
 template <class Team>
 GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
-    if (w.team.leads()) step_market(w, t);
-    open_loans(w, t);
-    if (w.team.rank() == 0) {
-        w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
-        w.m.renewed_end[t] = w.m.renewed_end[t - 1];
+    w.month = month_of(w, t);
+    if (w.team.leads()) {
+        step_market(w, t);
+        empty_lists(w, t);
     }
+    open_loans(w);
     w.team.sync();
     if (w.plan.size.n_watched > 0) {
         watch(w, t);
@@ -199,6 +204,7 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     GPULOAN_ROLLED
     for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
         if (!w.team.any(t <= w.m.counters[LAST_SALE])) break;
+        w.month = month_of(w, t);
         if (w.team.leads()) step_market(w, t);
         w.team.sync();
         settle_sales(w, t);
@@ -227,7 +233,7 @@ GPULOAN_DEVICE void walk_paths(const Plan& plan, const Run& run, u8* shared) {
     for (i64 first = begin; first < run.n_paths; first += step) {
         const i64 row = first + team.place();
         const bool is_active = row < run.n_paths;
-        Walker<Team> w = {plan, run, team, memory_at(places, hot, arena), is_active ? row : run.n_paths - 1, is_active};
+        Walker<Team> w = {plan, run, team, memory_at(places, hot, arena), is_active ? row : run.n_paths - 1, is_active, {}};
         if constexpr (IS_SPLIT) w.m.state = at<float>(shared, 0);
         walk_path(w);
     }

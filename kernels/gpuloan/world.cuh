@@ -88,7 +88,7 @@ template <class Team>
 GPULOAN_DEVICE void step_hazards(Walker<Team>& w, i32 t, float mean) {
     const Hazards& hazards = w.plan.hazards;
     const i32 n_classes = w.plan.size.n_classes;
-    const i32 regime = w.run.regime[t * w.run.n_paths + w.row];
+    const i32 regime = w.run.regime[w.place(t)];
     GPULOAN_ROLLED
     for (i32 c = w.team.rank(); c < n_classes; c += Team::leaders) {
         if (!hazards.fed_back[c]) continue;
@@ -117,10 +117,10 @@ template <class Team>
 GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
     if (!w.team.leads() || t >= w.plan.size.n_months) return;
     const i32 n = w.plan.size.n_generations;
-    const i64 month = (t + 1) * w.run.n_paths + w.row;
+    const u64 month = w.place(t + 1);
     GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
-        prefetch(w.run.outside + ((t + 1) * n + g) * w.run.n_paths + w.row);
+        prefetch(w.run.outside + w.place((t + 1) * n + g));
     }
     if (w.team.rank() == 0) prefetch(w.run.used + month);
     if (w.team.rank() == 1) prefetch(w.run.premium + month);
@@ -129,10 +129,10 @@ GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
 
 // (2.11) C_v, computed where it is asked for.
 template <class Team>
-GPULOAN_DEVICE float value_of(const Walker<Team>& w, i32 t, i32 vintage) {
+GPULOAN_DEVICE float value_of(const Walker<Team>& w, i32 t, const Deployment& deployment) {
     const Market& market = w.plan.market;
-    const i32 g = market.vintage_generation[vintage];
-    return chip_value(w.m.rent[g], market.value_cap[t * w.plan.size.n_vintages + vintage], market.scrap_value[g]);
+    const i32 g = deployment.generation;
+    return chip_value(w.m.rent[g], market.value_cap[t * w.plan.size.n_vintages + deployment.vintage], market.scrap_value[g]);
 }
 
 }  // namespace gpuloan

@@ -102,6 +102,17 @@ def test_addresses_and_scalars_arrive(layout):
     assert record["market"]["overhang_decay"] == layout.plan.market.overhang_decay
 
 
+def test_rows_of_deployments():
+    text = (KERNELS / "gpuloan" / "memory.cuh").read_text()
+    body = re.search(r"Deployment \{(.*?)\};", text, re.DOTALL)
+    assert body is not None
+    fields = [(kind, name) for kind, names in re.findall(r"(\w+) ([\w, ]+);", body[1]) for name in names.split(", ")]
+    kinds = {"i32": np.dtype(np.int32), "float": np.dtype(np.float32)}
+    assert [(name, kinds[kind]) for kind, name in fields] == [
+        (name, cuda_layout.DEPLOYMENT[name]) for name in cuda_layout.DEPLOYMENT.names or ()
+    ]
+
+
 def constant(file: str, name: str) -> float:
     """A constant of a header."""
     text = (KERNELS / "gpuloan" / file).read_text()
