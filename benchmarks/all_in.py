@@ -2,18 +2,20 @@
 
     python benchmarks/all_in.py
 
-A path of 1,024 living loans of two deployments on a block of 128 threads. Every instruction of a month is weighted by the
-warps that run it: all four where every turn of the month comes by; in a phase of events as many warps as its events fill.
-Two sums: `least` counts of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what
-comes before a loop as often as the loop. The market's few generations count as one pass.
+A path of 1,024 living loans of two deployments on a block of 128 threads, its parties all watched. Every instruction is
+weighted by the warps that run it: all four where every turn of the month, or of the path, comes by; in a phase of events as
+many warps as its events fill. Two sums: `least` counts of a phase's loops what each pass comes by, `most` all branches of each
+pass, of either side, and what comes before a loop as often as the loop. Shared out over the months: what a path does once,
+the months after the horizon in which chips are still sold, and what `draw_ahead` draws, a thread a path.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil, exp
+from math import ceil, exp, prod
 
 import sass
 from disassembly import Kernel, Loop, NoDisassembler
@@ -21,7 +23,9 @@ from disassembly import Kernel, Loop, NoDisassembler
 from gpuloan_mc.errors import EnvironmentProblem
 
 KERNEL = "simulate_block_128"
-LOANS, WARPS, SLOTS, PARTIES = 1024, 4, 2, 640
+Costs = dict[str, list[float]]  # by phase: least and most
+LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 4, 2, 640  # AFTER: months after the horizon
+GENERATIONS, LAUNCHES = 4, 5
 FOUR = 4  # watched parties that a thread looks at at once
 HITS, DUE, MATURITIES, DEFAULTS, SALES = 0.012, 0.02, 0.008, 0.005, 0.005  # events of a loan-month: 5 % together
 COPIES = 4  # of the loop over lanes (kernels/gpuloan/lanes.cuh), which has versions for
@@ -46,6 +50,7 @@ class Phase:
 
 
 PHASES = {
+    "mean_overhang": Phase(GENERATIONS),  # a chain that every lane follows
     "step_market": Phase(1),
     "watch": Phase(ceil(PARTIES / FOUR / sass.LANES), 1),  # of four neighbours hardly two fall in a month
     "lose_contracts": Phase(warps_of(HITS * LOANS)),
@@ -58,19 +63,39 @@ PHASES = {
     "open_workouts": Phase(warps_of(DEFAULTS * LOANS)),
     "settle_sales": Phase(warps_of(SALES * LOANS)),
 }
+ONCE = {  # what comes once a path
+    "start_loans": Phase(LOANS / sass.LANES),
+    "start_contracts": Phase(SLOTS * LOANS / sass.LANES),
+    "start_lists": Phase(PARTIES / sass.LANES),  # the longest
+    "start_market": Phase(1),
+    "draw_watched": Phase(PARTIES / sass.LANES),
+    "decide_early": Phase(0),
+    "list_early": Phase(0),
+    "decide_late": Phase(0),
+    "count_plain_loans": Phase(0),
+    "count_defaults": Phase(ceil(DEFAULTS * LOANS * MONTHS / sass.LANES)),
+}
+AHEAD = {  # trips of the loops of draw_ahead, the outermost first
+    "draw_demand": (MONTHS + AFTER,),
+    "draw_hazards": (0,),  # the book's chips move all of them
+    "draw_factors": (1, 2),
+    "draw_launches": (1, LAUNCHES),
+    "draw_premium": (MONTHS + AFTER,),
+    "draw_generations": (MONTHS + AFTER, GENERATIONS, 1, LAUNCHES),
+}
 LANES_LOOP, OTHER = "pay_loans", "between the phases"
 
 
-def phase_of(kernel: Kernel, position: int) -> str:
+def phase_of(kernel: Kernel, position: int, names: Iterable[str] = (*PHASES, LANES_LOOP)) -> str:
     """The phase that an instruction belongs to."""
-    names = [sass.function_at(file, line, sass.EVERY) for file, line in kernel.instructions[position].frames]
-    return next((name for name in (*PHASES, LANES_LOOP) if name in names), OTHER)
+    found = [sass.function_at(file, line, sass.EVERY) for file, line in kernel.instructions[position].frames]
+    return next((name for name in names if name in found), OTHER)
 
 
-def month_of(kernel: Kernel) -> Loop:
-    """The loop over the months up to the horizon: the last of the largest, paths around it."""
-    phases = {"step_market", LANES_LOOP}
-    return [loop for loop in kernel.loops if phases <= {phase_of(kernel, p) for p in loop.body}][-1]
+def loop_with(kernel: Kernel, has: set[str], lacks: str = "") -> Loop:
+    """The last of the largest loops with these phases and without that: others lie around it."""
+    phases = {loop: {phase_of(kernel, p) for p in loop.body} for loop in kernel.loops}
+    return [loop for loop, found in phases.items() if has <= found and lacks not in found][-1]
 
 
 def a_loan(kernel: Kernel) -> float:
@@ -87,18 +112,19 @@ def a_loan(kernel: Kernel) -> float:
     return found[0]
 
 
-def all_in(kernel: Kernel) -> dict[str, tuple[float, float]]:
-    """By phase, the least and the most instructions of a lane a loan-month."""
-    month = month_of(kernel)
-    always, loops = kernel.always(month), [loop for loop in kernel.loops if loop.body < month.body]
+def a_turn(kernel: Kernel, turn: Loop, phases: dict[str, Phase], without: Iterable[Loop] = ()) -> Costs:
+    """By phase, the least and the most instructions of all warps in a turn of a loop; of the loop over lanes nothing."""
+    always, loops = kernel.always(turn), [loop for loop in kernel.loops if loop.body < turn.body]
     by_pass = {loop.head: kernel.always(loop) for loop in loops}
-    costs: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    costs[f"{LANES_LOOP}, its loop"] = [a_loan(kernel)] * 2
-    for position in month.body:
-        name, around = phase_of(kernel, position), [loop for loop in loops if position in loop.body]
+    costs: Costs = defaultdict(lambda: [0.0, 0.0])
+    name = OTHER
+    for position in sorted(turn.body.difference(*(loop.body for loop in without))):
+        around, own = [x for x in loops if position in x.body], phase_of(kernel, position, (*phases, LANES_LOOP))
+        if own != OTHER or position in always:
+            name = own  # else, what the compiler took out of a phase's loop, as what stands before it
         if name == LANES_LOOP and around:
             continue
-        phase = PHASES.get(name, Phase(WARPS))
+        phase = phases.get(name, Phase(WARPS))
         if position in always:
             warps, is_sure = float(WARPS), True
         elif name == LANES_LOOP:
@@ -106,9 +132,39 @@ def all_in(kernel: Kernel) -> dict[str, tuple[float, float]]:
         else:
             warps = phase.warps * phase.inner ** max(len(around) - 1, 0)
             is_sure = bool(around) and all(position in by_pass[loop.head] for loop in around)
-        share = warps * sass.LANES / LOANS
-        costs[name][0] += share * is_sure
-        costs[name][1] += share
+        costs[name][0] += warps * is_sure
+        costs[name][1] += warps
+    return costs
+
+
+def drawn_ahead(kernel: Kernel) -> list[float]:
+    """The least and the most instructions of a path's thread in `draw_ahead`."""
+    cost = [0.0, 0.0]
+    by_pass = {loop.head: kernel.always(loop) for loop in kernel.loops}
+    for position in range(kernel.called):
+        around = [loop for loop in kernel.loops if position in loop.body]
+        trips = AHEAD.get(phase_of(kernel, position, AHEAD), ())
+        times = prod(trips[: len(around)])
+        cost[0] += times * all(position in by_pass[loop.head] for loop in around)
+        cost[1] += times
+    return cost
+
+
+def all_in(kernels: dict[str, Kernel]) -> dict[str, tuple[float, float]]:
+    """By phase, the least and the most instructions of a lane a loan-month."""
+    kernel = kernels[KERNEL]
+    month = loop_with(kernel, {"step_market", LANES_LOOP})
+    after = loop_with(kernel, {"step_market", "settle_sales"}, LANES_LOOP)
+    path = [loop for loop in kernel.loops if month.body < loop.body][-1]
+    costs = {
+        name: [sass.LANES / LOANS * warps for warps in cost] for name, cost in a_turn(kernel, month, PHASES).items()
+    }
+    costs[f"{LANES_LOOP}, its loop"] = [a_loan(kernel)] * 2
+    share = sass.LANES / LOANS / MONTHS
+    once, later = a_turn(kernel, path, ONCE, (month, after)), a_turn(kernel, after, PHASES)
+    costs["once a path"] = [share * sum(cost[k] for cost in once.values()) for k in range(2)]
+    costs["after the horizon"] = [share * AFTER * sum(cost[k] for cost in later.values()) for k in range(2)]
+    costs["drawn ahead"] = [instructions / LOANS / MONTHS for instructions in drawn_ahead(kernels["draw_ahead"])]
     return {name: (least, most) for name, (least, most) in costs.items()}
 
 
@@ -119,7 +175,7 @@ def main() -> int:
     except (NoDisassembler, EnvironmentProblem) as problem:
         print(problem, file=sys.stderr)
         return 4
-    costs = all_in(kernels[KERNEL])
+    costs = all_in(kernels)
     events = 100 * (HITS + DUE + MATURITIES + DEFAULTS + SALES)
     print(f"{KERNEL}, {sizes[KERNEL].registers} registers: a lane's slots a loan-month, events in {events:.0f} % of them\n")
     print(f"{'':28}{'least':>8}{'most':>8}")
