@@ -21,6 +21,8 @@ struct alignas(8) Span {
     i32 first, end;
 };
 
+// Rows that are read and written at once, at multiples of 16 bytes: no region of memory promises more.
+//
 // A month of the plan: entries of its lists, base rate and growth of costs.
 struct alignas(16) Month {
     Span opening, due, maturing;
@@ -61,6 +63,9 @@ struct alignas(16) Workout {
     i32 loan, month_cause, sold, lag, none;  // sold: slots whose chips are
 };
 
+static_assert(sizeof(Month) == 32 && sizeof(Hand) == 32 && sizeof(Deployment) == 64, "rows that cuda_layout.py fills");
+static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 16 && sizeof(Fate) == 8 && sizeof(Workout) == 32, "its bytes");
+
 struct Memory {
     // hot
     float* spot;    // (G,)
@@ -74,12 +79,11 @@ struct Memory {
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
     i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
-    Contract* contracts;  // (slots, L)
-    i32* queue;
-    i32* sales;         // (rows, L) workouts by month of sale: months that are rows apart share one
-    Fate* fates;        // (L,)
-    Workout* workouts;  // (L,) by default
-    i32* renewed;       // a ring of contracts that were renewed
+    Contract* contracts;          // (slots, L)
+    i32 *queue, *sales;           // (L,) defaults of a month; (rows, L) workouts by month of sale
+    Fate* fates;                  // (L,)
+    Workout* workouts;            // (L,) in the order of defaults
+    i32* renewed;                 // a ring of contracts that were renewed
 };
 
 template <class T>

@@ -48,7 +48,7 @@ struct Hazards {
 
 // Obligors by position: decided before month 1, decided after the horizon, watched. A run shares one bound on the
 // rank of a word. `facts`: party or -1, first plain loan, end of plain loans, 0. `early`: parties decided before month 1.
-// `watched`: positions in fours of one class, `watched_class`; -1 fills the last four of a class. `watched_party`: their parties.
+// `watched`: positions in fours of one class, `watched_class`, the last of a class filled with -1; and their parties.
 struct Obligors {
     const u64 *key;
     const i32 *klass, *group, *facts;
@@ -86,8 +86,8 @@ struct Deployments {
     const i32 *start, *rows;
 };
 
-// What happens in a month, or what a party has a hand in: lists, and rows of both (struct Month and struct Hand of memory.cuh).
-// `opening`: loans with what begins in their low bits.
+// What happens in a month, or what a party has a hand in: lists, and rows of both, struct Month and struct Hand of
+// memory.cuh. `opening`: loans with what begins in their low bits.
 struct Lists {
     const i32 *opening, *due, *maturing, *tenant, *parent, *months, *hands;
 };

@@ -94,7 +94,7 @@ GPULOAN_DEVICE void draw_watched(Walker<Team>& w) {
     }
 }
 
-// (3.5) watched parties that default in month t, four of one class a thread.
+// (3.5) watched parties that default in month t, four of one class a thread. Which zero is the least changes no comparison.
 template <class Team>
 GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
     const Obligors& obligors = w.plan.obligors;
