@@ -80,7 +80,7 @@ def add_due(book: Any, work: Any, q: int, t: int, tile: int) -> None:
     """What a tile's loans pay in month t if none defaults: interest, and the opening part of principal."""
     lanes, row = book.lanes, cash_row(work, q)
     interest, opening = tile_due(
-        work.arena, tile_base(lanes, tile), state_base(lanes, tile, q), book.loans.commitment_cents, tile * TILE,
+        work.arena, tile_base(lanes, tile), state_base(lanes, tile, q), book.loans.commitment_cents, u64(tile * TILE),
         loans_in(lanes, tile),
     )  # fmt: skip
     work.pool.interest[row, t] += i64(interest)
@@ -88,12 +88,12 @@ def add_due(book: Any, work: Any, q: int, t: int, tile: int) -> None:
 
 
 @compiled_sum
-def tile_due(arena: Any, shared: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
+def tile_due(arena: Any, shared: Any, state: Any, commitment: Any, first: Any, n: int) -> Any:
     """Interest and balances, each loan's in whole cents, of the lanes that are to pay. Vectorises."""
     interest, opening = 0.0, 0.0
     for i in range(n):
         lane = u64(i)
-        balance, breaches, cents = arena[state + AT_BALANCE + lane], arena[state + AT_BREACHES + lane], commitment[first + i]
+        balance, breaches, cents = arena[state + AT_BALANCE + lane], arena[state + AT_BREACHES + lane], commitment[first + lane]
         owed = balance if (breaches != DEAD) & (breaches != WAITING) else ZERO
         opening += cents_of(cents, owed)
         interest += cents_of(cents, owed * arena[shared + AT_RATE + lane])
@@ -124,20 +124,20 @@ def add_balances(book: Any, work: Any, q: int, t: int) -> None:
     for tile in range(lanes.tile_lanes.shape[0]):
         if work.living[q, tile] > 0:
             balance += i64(
-                tile_balance(work.arena, state_base(lanes, tile, q), commitment, tile * TILE, loans_in(lanes, tile))
+                tile_balance(work.arena, state_base(lanes, tile, q), commitment, u64(tile * TILE), loans_in(lanes, tile))
             )
     work.pool.balance[row, t] += balance
     work.pool.principal[row, t] -= balance - waiting_balance(book, work, q, t)
 
 
 @compiled_sum
-def tile_balance(arena: Any, state: Any, commitment: Any, first: int, n: int) -> Any:
+def tile_balance(arena: Any, state: Any, commitment: Any, first: Any, n: int) -> Any:
     """What the living loans of a tile owe, each in whole cents. Vectorises."""
     total = 0.0
     for i in range(n):
         lane = u64(i)
         lives = arena[state + AT_BREACHES + lane] != DEAD
-        total += cents_of(commitment[first + i], arena[state + AT_BALANCE + lane] if lives else ZERO)
+        total += cents_of(commitment[first + lane], arena[state + AT_BALANCE + lane] if lives else ZERO)
     return total
 
 
