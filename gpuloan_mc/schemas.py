@@ -705,8 +705,9 @@ the name says so, cents. `missing` is null.
 A run folder is written by `gpuloan-mc run BOOK --out DIR`. No file in it is ever half-written; `manifest.json` says
 `"complete": true` once all are there. Until then the folder holds the book, an unfinished manifest (what is not known is null)
 and `chunks/`, a file a range of finished paths; `gpuloan-mc resume DIR` goes on from there. `totals.bin` holds the exact totals
-of a finished run, and what the tranches of a pool get, from which `resume --extend-paths` adds more paths: until they are done, it lies in `chunks/` with
-`paths.parquet`. With R the run's folder, one line reads a table:
+of a finished run and what the tranches of a pool get, from which `resume --extend-paths` adds more paths: until they are done,
+it lies in `chunks/` with `paths.parquet`. A run with `--pool` has `inputs/pool.toml` and the tables waterfall.parquet and
+waterfall_months.parquet too. With R the run's folder, one line reads a table:
 
 <!-- read -->
 ```python

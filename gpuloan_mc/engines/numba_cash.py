@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..paths.arithmetic import ZERO
-from ..paths.path import cents_of, to_cents
+from ..paths.path import to_cents
+from ..paths.primitives import lane_function, nearest
 from .numba_layout import DEAD, RATE, TILE, WAITING
 from .numba_memory import (
     AT_BALANCE,
@@ -23,11 +24,17 @@ from .numba_memory import (
     tile_base,
 )
 
-i64, u64 = np.int64, np.uint64
+i64, u64, f64 = np.int64, np.uint64, np.float64
 
 AT_RATE = u64(RATE * TILE)
 PLAIN_COLUMNS = ("interest", "principal", "balance", "drawn")  # of a plain loan's schedule
 INTEREST, PRINCIPAL, BALANCE, DRAWN = range(4)
+
+
+@lane_function
+def cents_of(commitment: Any, fraction: Any) -> Any:
+    """`to_cents` as a float64, for sums over lanes."""
+    return nearest(commitment * f64(fraction))
 
 
 @compiled_loop

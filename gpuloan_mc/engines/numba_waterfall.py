@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..paths.arithmetic import maximum, minimum
 from ..paths.primitives import lane_function, nearest
 from .numba_layout import aligned
 from .numba_memory import compiled_loop, compiled_sum
@@ -115,6 +114,16 @@ def pay_paths(terms: Any, receipts: Any, desk: Any, out: Any, first: int, end: i
         for k in range(len(terms.sizes)):
             close_tranche(terms, desk, out, row, n, k, last)
         row += n
+
+
+@lane_function
+def maximum(a: Any, b: Any) -> Any:
+    return a if a > b else b
+
+
+@lane_function
+def minimum(a: Any, b: Any) -> Any:
+    return a if a < b else b
 
 
 @lane_function

@@ -5,8 +5,6 @@ The same operations in the same order as reference/arithmetic.py, whose constant
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
 from ..reference import arithmetic as reference
@@ -14,7 +12,6 @@ from ..reference.arithmetic import F32
 from .primitives import bits_float, float_bits, fma, path_function, square_root
 
 f32, i32 = np.float32, np.int32
-R = TypeVar("R", np.float32, float)
 
 ZERO, HALF, ONE, TWO, FOUR = f32(0), f32(0.5), f32(1), f32(2), f32(4)
 EXP_LIMIT = reference.EXP_LIMIT
@@ -38,14 +35,14 @@ SCORE_LOW, SCORE_HIGH, SCORE_PER_UNIT = f32(-8), f32(8), f32(64)
 
 
 @path_function
-def maximum(a: R, b: R) -> R:
-    """The larger of two numbers of one type; b where they are equal."""
+def maximum(a: np.float32, b: np.float32) -> np.float32:
+    """The larger; b where they are equal."""
     return a if a > b else b
 
 
 @path_function
-def minimum(a: R, b: R) -> R:
-    """The smaller of two numbers of one type; b where they are equal."""
+def minimum(a: np.float32, b: np.float32) -> np.float32:
+    """The smaller; b where they are equal."""
     return a if a < b else b
 
 

@@ -8,15 +8,9 @@ from .primitives import nearest, path_function
 
 
 @path_function
-def cents_of(commitment: np.float64, fraction: np.float32) -> np.float64:
-    """Commitment × fraction in float64, rounded once to the nearest cent, ties to even."""
-    return nearest(commitment * np.float64(fraction))
-
-
-@path_function
 def to_cents(commitment: np.float64, fraction: np.float32) -> np.int64:
-    """`cents_of` as an integer."""
-    return np.int64(cents_of(commitment, fraction))
+    """Commitment × fraction in float64, rounded once to the nearest cent, ties to even."""
+    return np.int64(nearest(commitment * np.float64(fraction)))
 
 
 @path_function
