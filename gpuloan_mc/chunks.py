@@ -112,7 +112,7 @@ def parse_chunk(content: bytes, key: RunKey) -> Chunk:
     for name, (kind, shape) in header["arrays"].items():
         count = int(np.prod(shape))
         array = np.frombuffer(data, dtype=kind, count=count, offset=end).reshape(shape)
-        arrays[name] = array.astype(array.dtype.newbyteorder("="))
+        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)  # of the file's bytes, read-only
         end += array.nbytes
     for part in _TOTALS:
         arrays[part] = Totals(**{f.name: arrays.pop(f"{part}.{f.name}") for f in fields(Totals)})

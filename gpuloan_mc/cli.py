@@ -195,8 +195,8 @@ def run(
         click.echo(result.to_json())
     else:
         print_result(_titled(book, chain), result)
-        if result.pool is not None:
-            cli_pool.print_waterfall(result.waterfall(result.pool))
+        if result.paid is not None:
+            cli_pool.print_waterfall(result.paid)
     end_by_target(result)
 
 
@@ -235,6 +235,7 @@ def _problems_kept(folder: Path | None) -> Iterator[None]:
 @click.option("--workers", type=WORKERS, help="Threads of numba.  [default: all cores]")
 @click.option("--devices", type=Devices(), metavar="N,N...", help="GPUs of cuda.  [default: 0]")
 @click.option("--chunk", type=PATHS, help="Paths at a time.")
+@click.option("--pool", metavar="FILE|BOOK", help="A pool.toml whose tranches the run would pay.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def plan(
     book: str,
@@ -243,6 +244,7 @@ def plan(
     workers: int | None,
     devices: tuple[int, ...] | None,
     chunk: int | None,
+    pool: str | None,
     as_json: bool,
 ) -> None:
     """Say what `run` with the same options will take: chunks, memory, time from a pilot of a second."""
@@ -257,6 +259,7 @@ def plan(
         "workers": workers,
         "devices": devices,
         "chunk": chunk,
+        "pool": pool,
     }
     found = forecast(portfolio, portfolio.market, **options)
     if as_json:

@@ -70,8 +70,8 @@ def resume(
         click.echo(result.to_json())
     else:
         print_result(folder, result)
-        if result.pool is not None:
-            print_waterfall(result.waterfall(result.pool))
+        if result.paid is not None:
+            print_waterfall(result.paid)
     end_by_target(result)
 
 
@@ -95,8 +95,9 @@ def verify(folder: str, engine: str | None, workers: int | None, sample: int) ->
         )
     if found.unreadable:
         raise EnvironmentProblem(f"{folder}: damaged; gpuloan-mc resume {folder} runs just these paths again")
+    paid = ", those of the pool's tranches too" if found.has_payments else ""
     click.echo(
-        f"{count(found.compared, 'path')} of {found.n_paths:,} run again by engine {found.engine}: every integer agrees"
+        f"{count(found.compared, 'path')} of {found.n_paths:,} run again by engine {found.engine}: every integer agrees{paid}"
     )
 
 

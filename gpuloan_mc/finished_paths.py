@@ -100,12 +100,14 @@ class FinishedPaths:
                 table = dataclasses.replace(table, payments=part)
             yield table
 
-    def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Columns of some ranges of paths in rising order, each within a group of rows: (first path, its columns)."""
+    def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any], Payments | None]]:
+        """Some ranges of paths in rising order, each within a group of rows: (first path, its columns, what tranches get)."""
+        paid = read_chunk(self._place(TOTALS), self._key).table.payments
         for group, some in groupby(blocks, key=lambda block: block[0] // ROWS_A_GROUP):
             columns, start = read_group(self._place(PATHS), group), group * ROWS_A_GROUP
             for first, end in some:
-                yield first, {name: values[first - start : end - start] for name, values in columns.items()}
+                some_columns = {name: values[first - start : end - start] for name, values in columns.items()}
+                yield first, some_columns, paid and paid.rows(first, end)
 
 
 def write_totals(path: Path, key: RunKey, ledger: Ledger) -> None:

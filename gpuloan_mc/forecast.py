@@ -7,17 +7,20 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import MAX_PATHS, MAX_WORKERS, device_numbers, whole_number
 from .engines.base import Engine, Footprint
-from .engines.choice import consider_engine, default_paths, make_engine
+from .engines.choice import consider_engine, cpu_engine, default_paths, make_engine
 from .engines.pace import Pace
 from .errors import EnvironmentProblem
-from .ledger import ledger_bytes, ledger_file_bytes
+from .inputs.pool_file import PoolFile, as_pool
+from .ledger import ledger_bytes, ledger_file_bytes, pool_bytes
 from .market import Market
 from .plan import Plan
 from .planning import build_plan
+from .receipts import Pool
 
 if TYPE_CHECKING:
     from .portfolio import Portfolio
@@ -72,6 +75,7 @@ def forecast(
     workers: int | None = None,
     devices: Sequence[int] | None = None,
     chunk: int | None = None,
+    pool: PoolFile | str | Path | None = None,
 ) -> Forecast:
     """What `simulate` with these arguments will take. Some paths are run and thrown away.
 
@@ -83,7 +87,8 @@ def forecast(
         InputRejected: the book does not fit the market, or cannot be planned.
     """
     devices = device_numbers(devices)
-    name, reason, problem = consider_engine(engine, devices)
+    tranches = None if pool is None else as_pool(pool)
+    name, reason, problem = consider_engine(engine if tranches is None else cpu_engine(engine, devices), devices)
     n_paths = whole_number("n_paths", default_paths(name) if n_paths is None else n_paths, 1, MAX_PATHS)
     chunk = None if chunk is None else whole_number("chunk", chunk, 1, MAX_PATHS)
     workers = None if workers is None else whole_number("workers", workers, 1, MAX_WORKERS)
@@ -96,7 +101,8 @@ def forecast(
         return _without_device(plan, n_paths, reason, devices, chunk, problem)
     runner = make_engine(name, workers, devices)
     runner.prepare(plan)
-    paths, seconds, peak = _pilot(runner, plan, n_paths, chunk)
+    securitised = None if tranches is None else Pool.of(plan, portfolio, tranches)
+    paths, seconds, peak = _pilot(runner, plan, n_paths, chunk, securitised)
     size = chunk or min(runner.longest_chunk(plan), max(runner.first_chunk(plan), int(paths / seconds)))
     size = min(size, n_paths)
     footprint = runner.footprint(plan, size)
@@ -106,8 +112,8 @@ def forecast(
         n_paths=n_paths,
         chunk=size,
         device_bytes=footprint.devices,
-        host_bytes=_plan_bytes(plan) + (peak if footprint.host is None else footprint.host),
-        result_bytes=ledger_bytes(plan, n_paths),
+        host_bytes=_plan_bytes(plan) + (peak if footprint.host is None else footprint.host + _cash_bytes(securitised, size)),
+        result_bytes=ledger_bytes(plan, n_paths, securitised),
         file_bytes=ledger_file_bytes(n_paths),
         seconds=n_paths * seconds / paths,
         pilot_paths=paths,
@@ -139,13 +145,14 @@ def _without_device(
     )
 
 
-def _pilot(engine: Engine, plan: Plan, n_paths: int, chunk: int | None) -> tuple[int, float, int]:
+def _pilot(engine: Engine, plan: Plan, n_paths: int, chunk: int | None, pool: Pool | None) -> tuple[int, float, int]:
     """Paths and seconds of a pilot, without its first chunk where there are more; and the most bytes NumPy held."""
     pace = Pace(min(engine.first_chunk(plan), n_paths), engine.longest_chunk(plan))
     size = min(chunk or pace.size, pace.size)
+    options: dict[str, Any] = {} if pool is None else {"pool": pool}
     tracemalloc.start()
     try:
-        engine.run(plan, 1, 0, size)
+        engine.run(plan, 1, 0, size, **options)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -153,7 +160,7 @@ def _pilot(engine: Engine, plan: Plan, n_paths: int, chunk: int | None) -> tuple
     while paths == 0 or (spent < _PILOT_SECONDS and paths < n_paths):
         size = min(chunk or pace.size, pace.size, n_paths)
         start = time.perf_counter()
-        pace.timed(lambda: engine.run(plan, 1, 0, size))  # noqa: B023
+        pace.timed(lambda: engine.run(plan, 1, 0, size, **options))  # noqa: B023
         took = max(time.perf_counter() - start, 1e-9)
         spent += took
         if size > paths:  # the largest chunk is the nearest to those of the run
@@ -161,6 +168,11 @@ def _pilot(engine: Engine, plan: Plan, n_paths: int, chunk: int | None) -> tuple
         elif size == paths:
             seconds = min(seconds, took)
     return paths, seconds, peak
+
+
+def _cash_bytes(pool: Pool | None, chunk: int) -> int:
+    """What the tranches get on a chunk, and the schedules of the plain loans in the tape's order and the engine's."""
+    return 0 if pool is None else pool_bytes(pool, chunk) + 2 * pool.plain.n_bytes
 
 
 def _plan_bytes(plan: Plan) -> int:

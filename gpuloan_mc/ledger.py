@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import path_columns
 from .digest import LossDigest
 from .engines.base import PathTable, table_bytes
+from .errors import EnvironmentProblem
 from .path_columns import Column, check_room
-from .payments import Payments
+from .payments import Payments, payments_bytes
 from .plan import CAUSES, Plan
 from .reference.arithmetic import F32, I32, I64
 from .risk import Moments
 from .totals import N_DIGITS, Totals, carry
+
+if TYPE_CHECKING:
+    from .receipts import Pool
 
 PRICE_PATHS = 10_000  # paths whose prices are kept
 _MEMORY_A_PATH = 28  # bytes: two losses, the defaults, and the losses sorted
 _FILES_A_PATH = 36  # the same, and the losses once more while they are sorted
 
 
-def ledger_bytes(plan: Plan, n_paths: int) -> int:
+def ledger_bytes(plan: Plan, n_paths: int, pool: Pool | None = None) -> int:
     """Bytes of memory of a ledger of so many paths, their losses sorted once."""
     n_prices = min(n_paths, PRICE_PATHS) * (int(plan.market.horizon) + 1) * 2 * len(plan.market.demand_beta)
-    return (_MEMORY_A_PATH * n_paths if n_paths <= path_columns.IN_MEMORY else 0) + 4 * n_prices + table_bytes(plan, 0)
+    columns = _MEMORY_A_PATH * n_paths if n_paths <= path_columns.IN_MEMORY else 0
+    return columns + 4 * n_prices + table_bytes(plan, 0) + pool_bytes(pool, n_paths)
+
+
+def pool_bytes(pool: Pool | None, n_paths: int) -> int:
+    """Bytes of what the tranches of a pool get on so many paths."""
+    return 0 if pool is None else payments_bytes(len(pool.structure.sizes), n_paths)
 
 
 def ledger_file_bytes(n_paths: int) -> int:
@@ -41,12 +53,14 @@ class Ledger:
         defaulted_balance: its moments; largest_loss: the largest single loss of any path, cents.
         by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
         prices: (min(n_paths, PRICE_PATHS), H + 1, 2, G) contract and spot; G may be 0.
+        payments: what the tranches of the pool get, always in memory; None: there is no pool.
 
     Raises:
-        EnvironmentProblem: the columns are for files, and there is no room for them.
+        EnvironmentProblem: the columns are for files, and there is no room for them; or memory has none for the payments.
     """
 
-    def __init__(self, plan: Plan, n_paths: int) -> None:
+    def __init__(self, plan: Plan, n_paths: int, pool: Pool | None = None) -> None:
+        _check_memory(pool_bytes(pool, n_paths))
         check_room(ledger_file_bytes(n_paths))  # of all columns: each alone might find room
         self.n_paths = n_paths
         self.ranges: list[tuple[int, int]] = []  # of paths that are in, from and to, in order and apart
@@ -60,7 +74,9 @@ class Ledger:
         self.loan_cause_loss: I64 = np.zeros((N_DIGITS, plan.n_loans, len(CAUSES)), dtype=np.int64)
         shape = (min(n_paths, PRICE_PATHS), int(plan.market.horizon) + 1, 2, len(plan.market.demand_beta))
         self.prices: F32 = np.zeros(shape, dtype=np.float32)
-        self._payments: dict[int, Payments] = {}  # by first path
+        self.payments: Payments | None = None
+        if pool is not None:
+            self.payments = Payments.zeros(len(pool.structure.sizes), n_paths, int(plan.market.n_months) + 1)
 
     @property
     def done(self) -> int:
@@ -97,17 +113,6 @@ class Ledger:
         """Loans in default, by path."""
         return self._columns["defaults"].values[: self.n_paths]
 
-    @property
-    def payments(self) -> Payments | None:
-        """What the tranches of a pool get, of all paths; None: no path has said."""
-        if not self._payments:
-            return None
-        if len(self._payments) > 1:
-            parts = [part for _, part in sorted(self._payments.items())]
-            self._payments = {min(self._payments): Payments.joined(parts)}
-        (found,) = self._payments.values()
-        return found
-
     def known_losses(self) -> Iterator[I64]:
         """Losses of the paths that are in, a range of paths at a time."""
         return (self.losses[first:end] for first, end in self.ranges)
@@ -115,6 +120,7 @@ class Ledger:
     def cut(self, n_paths: int) -> None:
         """Leave it at the paths below `n_paths`; none above may be in."""
         self.n_paths, self.prices = n_paths, self.prices[:n_paths]
+        self.payments = self.payments and self.payments.rows(0, n_paths)
 
     def freeze(self) -> None:
         """Make every array read-only: what a result holds can't be changed."""
@@ -122,6 +128,8 @@ class Ledger:
         by_cause = self.loan_cause_defaults, self.loan_cause_loss
         for array in (*columns, *by_cause, *self.by_loan.arrays(), *self.by_group.arrays(), self.prices):
             array.setflags(write=False)
+        if self.payments is not None:
+            self.payments.freeze()
 
     def add(self, table: PathTable) -> None:
         """Take the paths of a table."""
@@ -138,8 +146,9 @@ class Ledger:
         carry(self.loan_cause_loss)
         if table.prices is not None:
             self.prices[rows] = table.prices
-        if table.payments is not None:
-            self._payments[table.first_path] = table.payments
+        if self.payments is not None:
+            assert table.payments is not None
+            self.payments.put(table.first_path, table.payments)
         self._note(table.first_path, table.first_path + len(table.loss))
 
     def _note(self, first: int, end: int) -> None:
@@ -149,3 +158,18 @@ class Ledger:
                 a = merged.pop()[0]
             merged.append((a, b))
         self.ranges = merged
+
+
+def _check_memory(n_bytes: int) -> None:
+    """Refuse what this machine's memory can't hold, before it is found out at the end.
+
+    Raises:
+        EnvironmentProblem: it is more than all of it.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > there:
+        raise EnvironmentProblem(
+            f"what the tranches get on every path takes {n_bytes:,} bytes of memory, and this machine has {there:,}. Ask for "
+            "fewer --paths, or run without the pool and ask for the waterfall of the run's first paths: gpuloan-mc waterfall "
+            "RUN --pool FILE --paths N"
+        )

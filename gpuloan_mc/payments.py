@@ -42,6 +42,36 @@ class Payments:
         return len(self.failed)
 
     @classmethod
+    def zeros(cls, n_tranches: int, n_paths: int, width: int) -> Payments:
+        """Room for so many paths and T + 1 = `width` months."""
+        tranches = (n_tranches, n_paths)
+        return cls(
+            losses=np.zeros(tranches, np.int64),
+            shortfalls=np.zeros(tranches, np.int64),
+            lives=np.zeros(tranches, np.float64),
+            yields=np.zeros(tranches, np.float64),
+            failed=np.zeros(n_paths, np.int64),
+            trapped=np.zeros(n_paths, np.int64),
+            fees=np.zeros(n_paths, np.int64),
+            interest=np.zeros((2, n_tranches, width), np.int64),
+            principal=np.zeros((2, n_tranches, width), np.int64),
+        )
+
+    def put(self, first: int, part: Payments) -> None:
+        """Take the columns of the paths from `first` on, and add their sums."""
+        for name in COLUMNS:
+            getattr(self, name)[..., first : first + part.n_paths] = getattr(part, name)
+        for name in SUMS:
+            sums = getattr(self, name)
+            sums[:] = carried(sums + getattr(part, name))
+
+    def freeze(self) -> Payments:
+        """The same, whose arrays can't be written."""
+        for name in (*COLUMNS, *SUMS):
+            getattr(self, name).setflags(write=False)
+        return self
+
+    @classmethod
     def joined(cls, parts: Sequence[Payments]) -> Payments:
         """Payments of neighbouring paths as one."""
         columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in COLUMNS}
@@ -56,8 +86,14 @@ class Payments:
 
 
 COLUMNS = ("losses", "shortfalls", "lives", "yields", "failed", "trapped", "fees")
+INTEGERS = ("losses", "shortfalls", "failed", "trapped", "fees")
 SUMS = ("interest", "principal")
 _LOW_BITS = 0xFFFFFFFF
+
+
+def payments_bytes(n_tranches: int, n_paths: int) -> int:
+    """Bytes of the columns of so many paths."""
+    return (32 * n_tranches + 24) * n_paths
 
 
 def carried(parts: I64) -> I64:
@@ -120,7 +156,8 @@ def internal_rate(flows: F64, price: F64) -> F64:
     """The yearly rate, compounded monthly, at which flows (…, T + 1) are worth the price (…); -1 where none is above 0.
 
     With v = 1/(1 + monthly rate), Σ c_t·v^t rises in v and is convex. v ≤ (price / Σ c)^(1/mean month) for flows of one
-    sign, by Jensen, so Newton's steps from there fall to the root one after another.
+    sign, by Jensen, so Newton's steps from there fall to the root one after another. Each row of flows ends at its own last
+    step: what it yields does not depend on those beside it.
     """
     total = flows.sum(axis=-1)
     paid = total > 0
@@ -128,11 +165,13 @@ def internal_rate(flows: F64, price: F64) -> F64:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         middle = np.maximum((flows @ months) / total, 1)
         v = np.where(paid, (price / np.where(paid, total, 1)) ** (1 / middle), 1.0)
+        moves = paid
         for _ in range(NEWTON_STEPS):
             value, slope = _value(flows, v)
-            step = np.where(paid & (slope > 0), (value - price) / np.where(slope > 0, slope, 1), 0)
+            step = np.where(moves & (slope > 0), (value - price) / np.where(slope > 0, slope, 1), 0)
             v = v - step
-            if np.all(np.abs(step) <= SAME * v):
+            moves = np.abs(step) > SAME * v
+            if not moves.any():
                 break
     return np.where(paid, v ** -YEAR - 1, -1.0)
 

@@ -55,6 +55,11 @@ class PlainSchedule:
             balance=cents(closing),
         )
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the schedules."""
+        return sum(a.nbytes for a in (self.interest, self.principal, self.drawn, self.balance))
+
     def join(self, cash: PoolCash, events: Events) -> None:
         """Add what all would pay, less what those pay no more that have defaulted."""
         columns = (
@@ -107,8 +112,3 @@ class Pool:
     def file(self) -> PoolFile:
         """Its tranches, fees and tests."""
         return self.structure.file
-
-    @property
-    def commitment(self) -> int:
-        """Balance and undrawn, cents."""
-        return self.structure.opening + self.structure.undrawn

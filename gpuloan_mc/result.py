@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .payments import Payments
     from .portfolio import Portfolio
     from .target import Target
+    from .tranche_cash import TrancheCash
 
 CENTS = 100.0
 
@@ -263,6 +264,11 @@ class Result(Questions):
         frame = pd.DataFrame(rows, columns=["figure", "value", "standard_error", "low", "high"]).set_index("figure")
         return frame.astype("float64")
 
+    @cached_property
+    def paid(self) -> TrancheCash | None:
+        """What the tranches of the pool that was run get; None: there was none."""
+        return None if self.pool is None else self.waterfall(self.pool)
+
     def to_json_dict(self) -> dict[str, Any]:
         """The object that `gpuloan-mc run --json` prints: money in dollars, finite numbers or null."""
         return {key: _finite(value) for key, value in self._json_fields().items()}
@@ -283,6 +289,7 @@ class Result(Questions):
             "plan_digest": self.plan_digest,
             "scenarios": [name for name, _ in self.scenarios],
             "target": None if self.target is None else self.target.to_json_dict(self.losses),
+            "waterfall": None if self.paid is None else self.paid.table.to_dict("records"),
             "n_loans": self.n_loans,
             "horizon_months": self.horizon_months,
             "balance": self.balance_usd,

@@ -29,9 +29,11 @@ from .inputs.market_file import FILE_NAME
 from .inputs.pool_file import FILE_NAME as POOL_FILE
 from .inputs.pool_file import read_pool
 from .inputs.rejected import REJECTED, write_rejected
+from .ledger import Ledger, pool_bytes
 from .lock import LOCK, FolderLock
 from .manifest import AGAIN, MANIFEST, check_file, check_origin, check_seal, facts, read_manifest, sealed
 from .path_rows import COLUMNS, PATHS, write_rows
+from .payments import Payments
 from .plan import Plan
 from .portfolio import Portfolio
 from .receipts import Pool
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from .ledger import Ledger
     from .result import Result
 
 RNG_SCHEME = "philox4x32-10/1"
@@ -121,7 +122,7 @@ class RunFolder:
         self._write(MANIFEST, sealed({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
         self._open_chunks(job.plan.digest, job.seed)
         self.chunks.remove()
-        self._check_space(job.n_paths, 2 * table_bytes(job.plan, 0))
+        self._check_space(job.n_paths, 2 * table_bytes(job.plan, 0), job.pool)
         self._write_inputs(job)
         write_rejected(self.path, job.portfolio.rejected)
         self._begin(_before(job, host) | {"files": {name: facts(self.path / name) for name in _inputs_of(job.pool is not None)}})
@@ -164,8 +165,8 @@ class RunFolder:
         """Paths of the finished run that the folder holds, or that is being extended."""
         return 0 if self._finished is None else self._finished.n_paths
 
-    def extend(self, n_paths: int) -> None:
-        """Make the run one of more paths.
+    def extend(self, n_paths: int, pool: Pool | None) -> None:
+        """Make the run, one with this pool, one of more paths.
 
         Raises:
             UsageError: it was finished, and its files were changed or damaged.
@@ -176,7 +177,7 @@ class RunFolder:
                 self._finished.check()
                 self.chunks.remove()
             beside = self._finished.n_bytes  # they lie there until all is written anew
-        self._check_space(n_paths - self._begun["n_paths"], beside)
+        self._check_space(n_paths - self._begun["n_paths"], beside, pool)
         self._begin(self._begun | {"complete": False, "n_paths": n_paths, "target": None})
         self._finished = self._finished and self._finished.to_extend(self.chunks.path)
 
@@ -230,16 +231,17 @@ class RunFolder:
         tables = (chunk.table for chunk in self.chunks.read(self._begun["n_paths"], n_finished))
         return [(0, n_finished)] * (n_finished > 0) + [(t.first_path, _end(t)) for t in tables]
 
-    def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Columns of some ranges of paths in rising order, each within a span: (first path, its columns)."""
+    def rows(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, dict[str, Any], Payments | None]]:
+        """Some ranges of paths in rising order, each within a span: (first path, its columns, what tranches get)."""
         starts, n_finished = [first for first, _ in blocks], self.n_finished
         if self._finished is not None:
             yield from self._finished.rows(blocks[: bisect_left(starts, n_finished)])
         for chunk in self.chunks.read(self._begun["n_paths"], n_finished):
             table = chunk.table
             for first, end in blocks[bisect_left(starts, table.first_path) : bisect_left(starts, _end(table))]:
-                some = slice(first - table.first_path, end - table.first_path)
-                yield first, {name: getattr(table, name)[some] for name in COLUMNS}
+                a, b = first - table.first_path, end - table.first_path
+                columns = {name: getattr(table, name)[a:b] for name in COLUMNS}
+                yield first, columns, table.payments and table.payments.rows(a, b)
 
     @property
     def seconds(self) -> float:
@@ -288,9 +290,8 @@ class RunFolder:
             "segments": result.segments(),
             "loss_distribution": result.loss_distribution,
         }
-        if result.pool is not None:
-            paid = result.waterfall(result.pool)
-            frames |= {"waterfall": paid.table, "waterfall_months": paid.months}
+        if result.paid is not None:
+            frames |= {"waterfall": result.paid.table, "waterfall_months": result.paid.months}
         for name, frame in frames.items():
             self._write(f"{name}.parquet", parquet_bytes(arrow_table(f"{name}.parquet", frame)))
         self._write("summary.json", (result.to_json() + "\n").encode())
@@ -305,9 +306,10 @@ class RunFolder:
         self._begun = manifest
         self._write(MANIFEST, sealed(manifest))
 
-    def _check_space(self, n_paths: int, beside: int) -> None:
+    def _check_space(self, n_paths: int, beside: int, pool: Pool | None) -> None:
         """Refuse paths that can't be kept for want of space; `beside`: bytes beside theirs."""
-        needed, free = _BYTES_A_PATH * n_paths + beside, free_bytes(self.path)
+        paid = 2 * pool_bytes(pool, n_paths)  # in chunks and in totals.bin
+        needed, free = _BYTES_A_PATH * n_paths + paid + beside, free_bytes(self.path)
         if needed > free:
             raise EnvironmentProblem(
                 f"{self.path}: {n_paths:,} paths take about {needed:,} bytes, and {free:,} are free there. Free some space, "

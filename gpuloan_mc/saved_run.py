@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chunks import RunKey
+from .chunks import BadChunk, RunKey
 from .digest import LossDigest
 from .errors import GpuLoanError, UsageError
 from .finished_paths import TOTALS, read_payments
@@ -98,6 +98,10 @@ class SavedRun(Questions):
         """
         return None if self.manifest.get("pool") is None else read_pool(self._checked(POOL))
 
+    def has_payments(self, pool: PoolFile) -> bool:
+        """Whether the run was one with the structure of this pool."""
+        return self.manifest.get("pool") == pool.digest
+
     @cached_property
     def payments(self) -> Payments | None:
         """What the tranches of its pool get; None: it was run without one.
@@ -105,10 +109,14 @@ class SavedRun(Questions):
         Raises:
             UsageError: the file was changed or damaged since the run.
         """
-        if self.pool is None:
+        if self.manifest.get("pool") is None:
             return None
         key = RunKey(self.version, RNG_SCHEME, self.plan.digest, self.seed)
-        return read_payments(self._checked(TOTALS), key)
+        try:
+            found = read_payments(self._checked(TOTALS), key)
+        except BadChunk as problem:
+            raise UsageError(f"{self.folder}: {TOTALS} is {problem}. {AGAIN}") from problem
+        return found and found.freeze()
 
     @cached_property
     def timeline(self) -> pd.DataFrame:

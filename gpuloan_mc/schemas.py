@@ -634,6 +634,7 @@ SUMMARY_KEYS: dict[str, str] = {
     "plan_digest": "of the plan",
     "scenarios": "names, in the order applied",
     "target": "measure, error asked for, error reached (half a 95 % interval, relative), reached; null without a target",
+    "waterfall": "a list of objects, a tranche each, with the columns of waterfall.parquet; null where no pool was run",
     "n_loans": "loans",
     "horizon_months": "defaults count in months 1 to this one",
     "balance": "drawn at month 0",

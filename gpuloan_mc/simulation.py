@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
-from .engines.choice import ON_GPU, choose_engine, default_paths, event_engine, make_engine
+from .engines.choice import choose_engine, cpu_engine, default_paths, event_engine, make_engine
 from .errors import EnvironmentProblem, Interrupted, UsageError
-from .inputs.pool_file import PoolFile, read_pool
+from .inputs.pool_file import PoolFile, as_pool
 from .ledger import PRICE_PATHS, Ledger
 from .manifest import read_manifest
 from .market import Market
@@ -94,8 +94,9 @@ def simulate(
     seed = whole_number("seed", seed, 0, MAX_SEED)
     if n_paths is not None:
         n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
-    tranches = read_pool(pool) if isinstance(pool, (str, Path)) else pool
-    force = _workforce(_engine_for(engine, tranches, cluster), workers, devices, chunk, cluster, deadline, tell)
+    tranches = None if pool is None else as_pool(pool)
+    asked = engine if tranches is None else cpu_engine(engine, devices, cluster)
+    force = _workforce(asked, workers, devices, chunk, cluster, deadline, tell)
     if n_paths is None:
         n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
     if market != portfolio.market:
@@ -111,24 +112,7 @@ def simulate(
         job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target, securitised)
         if folder is not None:
             folder.begin(job, host=host)
-        return _run(job, force, Ledger(plan, n_paths), planned, folder, progress)
-
-
-def _engine_for(engine: str, pool: PoolFile | None, cluster: Any) -> str:
-    """The engine to ask for: with a pool one of the CPU's, here.
-
-    Raises:
-        UsageError: a GPU's engine or a cluster was asked for.
-    """
-    if pool is None:
-        return engine
-    if cluster is not None or engine in ON_GPU:
-        where = "workers of a cluster" if cluster is not None else f"engine {engine}"
-        raise UsageError(
-            f"the tranches of a pool are paid by the engines of this machine's CPU, and not by {where}: leave the pool away, and "
-            "ask for the waterfall of the finished run, or use engine numba"
-        )
-    return "numba" if engine == "auto" else engine
+        return _run(job, force, Ledger(plan, n_paths, securitised), planned, folder, progress)
 
 
 def _workforce(
@@ -196,13 +180,13 @@ def resume(
             raise UsageError(f"{folder} is a run of {job.n_paths:,} paths already; extend it to more than these")
         asked = "auto" if engine is None and (devices is not None or cluster is not None) else engine
         if asked is not None and job.pool is not None:
-            asked = _engine_for(asked, job.pool.file, cluster)
+            asked = cpu_engine(asked, devices, cluster)
         force = _workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell)
         if asked is not None:
             job = dataclasses.replace(job, engine=force.engine, engine_reason=force.reason)
-        ledger = Ledger(job.plan, n_paths)
+        ledger = Ledger(job.plan, n_paths, job.pool)
         if extend_paths is not None:
-            place.extend(n_paths)
+            place.extend(n_paths, job.pool)
             job = dataclasses.replace(job, n_paths=n_paths, target=None)
         place.load(ledger)
         _add_prices(job, ledger, place)

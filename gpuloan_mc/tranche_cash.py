@@ -14,7 +14,7 @@ import numpy as np
 from . import risk
 from .arguments import whole_number
 from .engines.choice import event_engine
-from .inputs.pool_file import PoolFile, read_pool
+from .inputs.pool_file import PoolFile, as_pool
 from .payments import COLUMNS, SUMS, Payments, as_floats
 from .questions import Questions, check_sums
 from .receipts import Pool
@@ -116,7 +116,7 @@ def tranche_cash(run: Questions, pool: PoolFile | str | Path, n_paths: int | Non
         InputRejected: the pool's file is wrong, or its tranches take more than the commitment.
         UsageError: more paths than the run has, or a path does not lose what the run says.
     """
-    file = pool if isinstance(pool, PoolFile) else read_pool(pool)
+    file = as_pool(pool)
     n_paths = run.n_paths if n_paths is None else whole_number("n_paths", n_paths, 1, run.n_paths)
     found = run.payments if n_paths == run.n_paths and run.has_payments(file) else None
     securitised = Pool.of(run.plan, run.portfolio, file)

@@ -11,17 +11,24 @@ import pytest
 from click.testing import CliRunner
 
 from gpuloan_mc import cli, resume, simulate
+from gpuloan_mc.engines import numba_payments
+from gpuloan_mc.engines.base import check_cash
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
-from gpuloan_mc.engines.numba_payments import Payer
+from gpuloan_mc.engines.numba_payments import Payer, compiled_payments
+from gpuloan_mc.engines.numba_waterfall import BEYOND
 from gpuloan_mc.engines.numpy_reference import NumpyReference
-from gpuloan_mc.errors import InputRejected, Interrupted, UsageError
+from gpuloan_mc.errors import EnvironmentProblem, InputRejected, Interrupted, UsageError
 from gpuloan_mc.example import write_example
+from gpuloan_mc.forecast import forecast
 from gpuloan_mc.inputs.pool_file import PoolFile, read_pool
-from gpuloan_mc.payments import COLUMNS, SUMS, Payments, as_floats, carried
+from gpuloan_mc.ledger import Ledger
+from gpuloan_mc.payments import COLUMNS, SUMS, Payments, as_floats, carried, reference_payments
 from gpuloan_mc.planning import build_plan
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.receipts import Pool
 from gpuloan_mc.saved_run import SavedRun
+from gpuloan_mc.target import Target
+from gpuloan_mc.verification import verify
 
 N = 3000
 BOOK = "neocloud-2024"
@@ -110,14 +117,55 @@ def test_cash_of_plain_loans_that_draw(market, book):
         assert getattr(mine, field.name).any(), field.name
 
 
-def test_paths_whose_cents_are_not_exact_are_the_references(monkeypatch):
+def plan_and_pool(file=THIRDS):
     portfolio = Portfolio.read(BOOK)
     plan = build_plan(portfolio, portfolio.market)
-    pool = Pool.of(plan, portfolio, THIRDS)
+    return plan, Pool.of(plan, portfolio, file)
+
+
+def test_paths_whose_cents_are_not_exact_are_the_references(monkeypatch):
+    plan, pool = plan_and_pool()
     expected = NumpyReference().run(plan, 1, 0, 50, pool=pool).payments
     monkeypatch.setattr(Payer, "is_exact", False)
     monkeypatch.setattr(Payer, "payments", None)
+    monkeypatch.setattr("gpuloan_mc.engines.numba_cpu._REFERENCE_AT_ONCE", 17)
     assert unlike(NumbaCpu(2).run(plan, 1, 0, 50, pool=pool).payments, expected) == []
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_cash_near_the_end_of_whole_floats_is_seen(is_exact, monkeypatch):
+    """One path of many on which a month's interest is the bound, or half of it."""
+    plan, pool = plan_and_pool()
+    cash = NumpyReference().pool_cash(plan, 1, 0, 70, pool.plain)
+    cash.interest[69, 3] = int(BEYOND) // (2 if is_exact else 1)
+    expected, asked = reference_payments(pool.structure, cash), []
+
+    def reference(structure, cash):
+        asked.append(len(cash.interest))
+        return expected
+
+    monkeypatch.setattr(numba_payments, "reference_payments", reference)
+    found = compiled_payments(pool.structure, cash, 2)
+    assert asked == ([] if is_exact else [70])
+    assert unlike(found, expected) in ([], ["yields"])
+
+
+def test_cash_that_is_not_the_losses_is_told(monkeypatch):
+    plan, pool = plan_and_pool()
+    cash = NumpyReference().pool_cash(plan, 1, 0, 40, pool.plain)
+    losses = NumpyReference().run(plan, 1, 0, 40).loss
+    check_cash(cash, losses)
+    cash.recovery[5, 9] += 1
+    with pytest.raises(AssertionError, match="the cash of 1 paths"):
+        check_cash(cash, losses)
+
+    def checked(cash, losses):
+        check_cash(cash, losses + (losses > 0))
+
+    for where, engine in (("numba_cpu", NumbaCpu(2)), ("numpy_reference", NumpyReference())):
+        monkeypatch.setattr(f"gpuloan_mc.engines.{where}.check_cash", checked)
+        with pytest.raises(AssertionError, match="paths is not that of their losses"):
+            engine.run(plan, 1, 0, 40, pool=pool)
 
 
 # --- however it is cut ------------------------------------------------------------------------------------------------
@@ -126,6 +174,22 @@ def test_paths_whose_cents_are_not_exact_are_the_references(monkeypatch):
 @pytest.mark.parametrize("how", [{"chunk": 777}, {"workers": 1}, {"workers": 3, "chunk": 1001}])
 def test_chunks_and_workers_change_nothing(run, how):
     assert unlike(run_of(**how).payments, run.payments) == []
+
+
+def test_chunks_change_nothing_on_the_reference():
+    assert unlike(run_of(engine="numpy", chunk=77, n_paths=200).payments, run_of(engine="numpy", n_paths=200).payments) == []
+
+
+def test_nobody_can_change_what_tranches_get(run):
+    for name in (*COLUMNS, *SUMS):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(run.payments, name)[..., 0] = 7
+
+
+def test_a_run_to_a_target_has_the_payments_of_its_paths():
+    found = run_of(n_paths=30_000, target=Target("el", 0.5), chunk=5000)
+    assert found.n_paths < 30_000
+    assert unlike(found.payments, run_of(n_paths=found.n_paths).payments) == []
 
 
 def test_a_run_with_a_pool_is_the_run_without(run):
@@ -176,19 +240,53 @@ def test_a_folder_keeps_what_the_tranches_get(written, monkeypatch):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["pool"] == read_pool(BOOK).digest
     assert {"inputs/pool.toml", "waterfall.parquet", "waterfall_months.parquet"} <= set(manifest["files"])
+    for name in (*COLUMNS, *SUMS):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(saved.payments, name)[..., 0] = 7
 
 
+def test_payments_that_are_of_another_run_are_told(tmp_path, monkeypatch):
+    run_of(out=tmp_path / "out", n_paths=64)
+    saved = dataclasses.replace(SavedRun.read(tmp_path / "out"), seed=3)
+    with pytest.raises(UsageError, match=r"totals\.bin is of another run"):
+        saved.waterfall(BOOK)
+
+
+def test_verify_compares_what_the_tranches_get(tmp_path, monkeypatch):
+    run_of(out=tmp_path / "out", n_paths=2500)
+    with pytest.raises(Interrupted):
+        resume(tmp_path / "out", extend_paths=5000, chunk=500, progress=stop_after(4000))
+    assert verify(tmp_path / "out").has_payments
+    for engine in ("auto", "numpy"):
+        found = verify(tmp_path / "out", engine=engine, sample=2)
+        assert found.agrees and found.has_payments
+    of_paths = NumbaCpu.run
+
+    def run(engine, plan, seed, first, n, **options):
+        table = of_paths(engine, plan, seed, first, n, **options)
+        trapped = table.payments.trapped.copy()
+        trapped[3] += 1
+        return dataclasses.replace(table, payments=dataclasses.replace(table.payments, trapped=trapped))
+
+    monkeypatch.setattr(NumbaCpu, "run", run)
+    assert set(verify(tmp_path / "out").different) >= {3, 1027, 2051}
+
+
+
+
+def stop_after(n_paths):
+    """Ctrl-C once so many paths are done."""
+
+    def progress(done, total):
+        if done >= n_paths:
+            raise KeyboardInterrupt
+
+    return progress
 
 
 def stopped(folder, after):
-    """A run that Ctrl-C ends once so many paths are done."""
-
-    def progress(done, total):
-        if done >= after:
-            raise KeyboardInterrupt
-
     with pytest.raises(Interrupted):
-        run_of(out=folder, chunk=500, progress=progress)
+        run_of(out=folder, chunk=500, progress=stop_after(after))
 
 
 def test_a_run_that_was_stopped_goes_on(written, tmp_path):
@@ -224,8 +322,9 @@ def test_a_pool_that_was_changed_is_told(tmp_path):
     run_of(out=tmp_path / "out", n_paths=64)
     saved = SavedRun.read(tmp_path / "out")
     (tmp_path / "out" / "inputs" / "pool.toml").write_text("about = 'another'")
+    assert saved.waterfall(BOOK).n_paths == 64  # asks for the same structure by name, and needs no other file of it
     with pytest.raises(UsageError, match=r"inputs/pool\.toml"):
-        saved.waterfall(BOOK)
+        saved.report(tmp_path / "page.html")
     with pytest.raises(UsageError, match=r"inputs/pool\.toml"):
         resume(tmp_path / "out", extend_paths=100)
 
@@ -233,10 +332,32 @@ def test_a_pool_that_was_changed_is_told(tmp_path):
 # --- who can't --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [{"engine": "cuda"}, {"engine": "numba-cuda"}, {"engine": "auto", "cluster": object()}])
-def test_gpus_and_clusters_have_no_pool(how):
-    with pytest.raises(UsageError, match="leave the pool away"):
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [
+        ({"engine": "cuda"}, "engine cuda"),
+        ({"engine": "numba-cuda"}, "engine numba-cuda"),
+        ({"engine": "auto", "cluster": object()}, "workers of a cluster"),
+        ({"engine": "auto", "devices": [0]}, "GPUs"),
+    ],
+)
+def test_gpus_and_clusters_have_no_pool(how, where):
+    with pytest.raises(UsageError, match=f"not by {where}: leave the pool away"):
         run_of(**how)
+
+
+@pytest.mark.parametrize("pool", [3, {"tranches": []}])
+def test_what_is_no_pool_is_told(pool, run):
+    with pytest.raises(UsageError, match=r"pool is .*; it must be a PoolFile"):
+        run_of(pool=pool)
+    with pytest.raises(UsageError, match=r"pool is .*; it must be a PoolFile"):
+        run.waterfall(pool)
+
+
+def test_more_than_memory_holds_is_refused_before_the_run():
+    plan, pool = plan_and_pool(read_pool(BOOK))
+    with pytest.raises(EnvironmentProblem, match=r"takes 152,000,000,000,000 bytes of memory.*--paths N"):
+        Ledger(plan, 10**12, pool)
 
 
 def test_tranches_that_leave_no_residual_are_refused_before_the_run(tmp_path):
@@ -262,6 +383,36 @@ def test_commands(tmp_path):
     assert "400 paths; a test fails" in again.output
     asked = CliRunner().invoke(cli.cli, ["waterfall", out, "--pool", BOOK])
     assert asked.output.strip().splitlines()[-4:] == again.output.strip().splitlines()[-4:]
+    checked = CliRunner().invoke(cli.cli, ["verify", out])
+    assert "every integer agrees, those of the pool's tranches too" in checked.output
     page = CliRunner().invoke(cli.cli, ["report", out, "-o", str(tmp_path / "page.html")])
     assert page.exit_code == 0, page.output
     assert "waterfall" in (tmp_path / "page.html").read_text()
+
+
+def test_json_has_the_tranches(tmp_path):
+    arguments = ["run", BOOK, "--paths", "300", "--pool", BOOK, "--json", "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(cli.cli, arguments)
+    assert found.exit_code == 0, found.output
+    rows = json.loads(found.stdout)["waterfall"]
+    table = pd.read_parquet(tmp_path / "out" / "waterfall.parquet")
+    assert [row["tranche"] for row in rows] == list(table["tranche"])
+    assert [row["expected_loss_usd"] for row in rows] == list(table["expected_loss_usd"])
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["waterfall"] == rows
+    bare = CliRunner().invoke(cli.cli, ["run", BOOK, "--paths", "300", "--json"])
+    assert json.loads(bare.stdout)["waterfall"] is None
+
+
+def test_a_forecast_counts_the_pool():
+    bare, paid = (forecast_of(pool) for pool in (None, BOOK))
+    assert paid.result_bytes - bare.result_bytes == 10**7 * (4 * 32 + 24)
+    assert paid.host_bytes > bare.host_bytes
+    with pytest.raises(UsageError, match="leave the pool away"):
+        forecast_of(BOOK, engine="cuda")
+    found = CliRunner().invoke(cli.cli, ["plan", BOOK, "--pool", BOOK, "--paths", "1000"])
+    assert found.exit_code == 0, found.output
+
+
+def forecast_of(pool, engine="auto"):
+    portfolio = Portfolio.read(BOOK)
+    return forecast(portfolio, portfolio.market, n_paths=10**7, chunk=5000, pool=pool, engine=engine)

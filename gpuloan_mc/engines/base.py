@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -99,6 +99,17 @@ class PoolCash:
     balance: I64  # of the loans that live, after the month
     defaulted: I64  # exposure of the loans that default in the month
     recovery: I64  # exposure less loss, in the month of the sale, as of the month of default
+
+
+def check_cash(cash: Any, losses: I64) -> None:
+    """Hold the cash of a pool on some paths (`PoolCash`, or what has its columns) to their (n_paths,) losses.
+
+    Raises:
+        AssertionError: exposure less recovery is not the loss on some path (a bug).
+    """
+    wrong = np.count_nonzero(cash.defaulted.sum(axis=1) - cash.recovery.sum(axis=1) - losses)
+    if wrong:
+        raise AssertionError(f"the cash of {wrong} paths is not that of their losses")
 
 
 class Engine(Protocol):

@@ -42,6 +42,21 @@ def consider_engine(
     return engine, "asked for", gpu_problem(engine, devices)
 
 
+def cpu_engine(engine: str, devices: Sequence[int] | None, cluster: object = None) -> str:
+    """The engine to ask for where the tranches of a pool are paid: one of the CPU's, here.
+
+    Raises:
+        UsageError: GPUs or a cluster were asked for.
+    """
+    if cluster is not None or devices is not None or engine in ON_GPU:
+        where = "workers of a cluster" if cluster is not None else "GPUs" if engine == "auto" else f"engine {engine}"
+        raise UsageError(
+            f"the tranches of a pool are paid by the engines of this machine's CPU, and not by {where}: leave the pool away, and "
+            "ask for the waterfall of the finished run, or use engine numba"
+        )
+    return "numba" if engine == "auto" else engine
+
+
 def gpu_problem(engine: str, devices: Sequence[int] | None = None) -> EnvironmentProblem | None:
     """What keeps an engine from running on this machine's GPUs; None for one that needs none."""
     if engine == "cuda":

@@ -16,7 +16,7 @@ from ..payments import Payments, reference_payments
 from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.path import Defaults, History
-from .base import Events, Footprint, LoanTable, PathTable, PoolCash, table_bytes
+from .base import Events, Footprint, LoanTable, PathTable, PoolCash, check_cash, table_bytes
 from .numba_compile import Compiled, cache_folder, compiled, import_numba
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BLOCKS_A_WORKER = 16
 _LARGEST_BLOCK = 1024  # paths: a worker is asked to stop between four paths, and asks for more between blocks
 _PAID_AT_ONCE = 256  # paths: their cash stays in a core's cache
+_REFERENCE_AT_ONCE = 4096  # paths whose cash is paid by NumPy
 _LONGEST_CHUNK = 262_144
 _WAIT = 0.1  # seconds between looks at the workers, so that Ctrl-C is seen
 
@@ -43,7 +44,7 @@ class NumbaCpu:
         import_numba()
         self.workers = available_cores() if workers is None else workers
         self._plan: Plan | None = None
-        self._plain: tuple[PlainSchedule, I64] | None = None
+        self._plain: tuple[PlainSchedule, tuple[I64, I64]] | None = None
 
     def prepare(self, plan: Plan) -> Compiled:
         """Lay the plan out and compile, unless both are done.
@@ -112,7 +113,7 @@ class NumbaCpu:
 
         n_paths, plain = len(columns.loss), self._plain_rows(pool.plain)
         payer = Payer(pool.structure, n_paths, int(plan.market.n_months) + 1, self.workers)
-        kept = [new_pool(self._book_values, min(n_paths, _PAID_AT_ONCE), plain) for _ in range(self.workers)]
+        kept = [new_pool(self._book_values, min(n_paths, _PAID_AT_ONCE), *plain) for _ in range(self.workers)]
         memories = [Struct(m.values._replace(pool=Struct(k))) for m, k in zip(self._memory, kept, strict=True)]
         receipts = [receipts_of(k) for k in kept]
 
@@ -120,23 +121,32 @@ class NumbaCpu:
             kept[worker].first[0] = row
 
         def after(worker: int, row: int, n: int) -> None:
+            some = PoolCash(*(getattr(kept[worker], f.name)[:n] for f in fields(PoolCash)))
+            check_cash(some, columns.loss[row : row + n])
             payer.pay(worker, receipts[worker], 0, n, row)
 
         sums = self._in_blocks(entry, plan, seed, first_path, columns, memories, before, after)
         if payer.is_exact:
             return sums, payer.payments()
-        cash = self.pool_cash(plan, seed, first_path, n_paths, pool.plain)
-        return sums, reference_payments(pool.structure, cash)
+        parts = []
+        for row in range(0, n_paths, _REFERENCE_AT_ONCE):
+            n = min(_REFERENCE_AT_ONCE, n_paths - row)
+            cash = self.pool_cash(plan, seed, first_path + row, n, pool.plain)
+            check_cash(cash, columns.loss[row : row + n])
+            parts.append(reference_payments(pool.structure, cash))
+        return sums, Payments.joined(parts)
 
-    def _plain_rows(self, plain: PlainSchedule) -> I64:
-        """What the plain loans pay and owe in the order of the layout; kept, for many chunks of a run ask for it."""
+    def _plain_rows(self, plain: PlainSchedule) -> tuple[I64, I64]:
+        """What the plain loans pay and owe in the order of the layout, and all together; kept for the chunks of a run."""
         from .numba_cash import PLAIN_COLUMNS
         from .numba_layout import INDEX
 
         if self._plain is None or self._plain[0] is not plain:
-            rows = np.stack([getattr(plain, name) for name in PLAIN_COLUMNS], axis=1)
             order = np.searchsorted(plain.place, self._book_values.plain.facts[:, INDEX])
-            self._plain = plain, np.ascontiguousarray(rows[order])
+            rows = np.empty((len(order), len(PLAIN_COLUMNS), plain.interest.shape[1]), np.int64)
+            for k, name in enumerate(PLAIN_COLUMNS):
+                rows[:, k] = getattr(plain, name)[order]
+            self._plain = plain, (rows, rows.sum(axis=0))
         return self._plain[1]
 
     def _in_blocks(
@@ -233,7 +243,7 @@ class NumbaCpu:
         from .numba_structs import Struct
 
         entry = self.prepare(plan).entry
-        pool = new_pool(self._book_values, n_paths, None if plain is None else self._plain_rows(plain))
+        pool = new_pool(self._book_values, n_paths, *(() if plain is None else self._plain_rows(plain)))
         memories = [Struct(m.values._replace(pool=Struct(pool))) for m in self._memory]
         self._in_blocks(entry, plan, seed, first_path, _path_columns(plan, n_paths, False), memories)
         return PoolCash(**{f.name: getattr(pool, f.name) for f in fields(PoolCash)})

@@ -23,9 +23,11 @@ class PoolRecord(NamedTuple):
     all_plain: Any  # (4, T + 1) all of them together
 
 
-def new_pool(book: Any, n_paths: int, plain: I64 | None = None) -> PoolRecord:
+def new_pool(book: Any, n_paths: int, plain: I64 | None = None, all_plain: I64 | None = None) -> PoolRecord:
     """Room for so many paths of a book; `plain`: interest, principal, balance and draws of its plain loans in its order."""
     shape = (n_paths, int(book.market.n_months) + 1)
     interest, principal, drawn, balance, defaulted, recovery = (np.zeros(shape, np.int64) for _ in range(6))
-    first, rows = np.zeros(1, np.int64), np.zeros((0, 4, shape[1]), np.int64) if plain is None else plain
-    return PoolRecord(interest, principal, drawn, balance, defaulted, recovery, first, rows, rows.sum(axis=0))
+    if plain is None or all_plain is None:
+        plain, all_plain = np.zeros((0, 4, shape[1]), np.int64), np.zeros((4, shape[1]), np.int64)
+    first = np.zeros(1, np.int64)
+    return PoolRecord(interest, principal, drawn, balance, defaulted, recovery, first, plain, all_plain)

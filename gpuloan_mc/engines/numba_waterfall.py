@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..paths.primitives import lane_function, nearest
+from ..payments import NEWTON_STEPS, SAME
 from .numba_layout import aligned
 from .numba_memory import compiled_loop, compiled_sum
 
@@ -18,8 +19,6 @@ i64, u64, f64 = np.int64, np.uint64, np.float64
 LANES = 64  # paths side by side: a row of the desk
 BEYOND = 2.0**53 / LANES  # cents of a path that may not be exact, or whose sum over lanes may not be
 NEVER, BREACH, ALWAYS = i64(0), i64(1), i64(2)  # turbo
-NEWTON_STEPS = 60
-SAME = 1e-13  # of a discount factor
 MONTHS_A_YEAR = 12
 _LOW_BITS, _HALF = i64(0xFFFFFFFF), i64(32)
 

@@ -13,7 +13,7 @@ from ..reference.arithmetic import F32, I64
 from ..reference.market import path_numbers
 from ..reference.path import History, Recorder, record_paths, run_paths
 from ..reference.pool import pool_cash
-from .base import Events, Footprint, LoanTable, PathTable, PoolCash, tally
+from .base import Events, Footprint, LoanTable, PathTable, PoolCash, check_cash, tally
 
 if TYPE_CHECKING:
     from ..receipts import PlainSchedule, Pool
@@ -57,6 +57,7 @@ class NumpyReference:
         if pool is not None:
             table = self.run(plan, seed, first_path, n_paths, prices=prices)
             cash = self.pool_cash(plan, seed, first_path, n_paths, pool.plain)
+            check_cash(cash, table.loss)
             return replace(table, payments=reference_payments(pool.structure, cash))
         if not prices:
             return tally(plan, first_path, n_paths, run_paths(plan, seed, paths))

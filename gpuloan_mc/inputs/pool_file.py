@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..errors import BrokenRule, InputRejected, Problem
+from ..errors import BrokenRule, InputRejected, Problem, UsageError
 from ..market import Name, Rate, Share, Table
 from ..text import shortened, shown
 from .books import book_folder
@@ -126,6 +126,20 @@ def read_pool(pool: str | Path) -> PoolFile:
         raise InputRejected([error.problem(path.name)]) from None
     except ValidationError as error:
         raise InputRejected(problems_of_table(path.name, error, PoolFile)) from None
+
+
+def as_pool(pool: PoolFile | str | Path) -> PoolFile:
+    """A capital structure by what names it.
+
+    Raises:
+        InputRejected: as `read_pool`.
+        UsageError: it is of another type.
+    """
+    if isinstance(pool, PoolFile):
+        return pool
+    if isinstance(pool, (str, Path)):
+        return read_pool(pool)
+    raise UsageError(f"pool is {pool!r:.40}; it must be a PoolFile, a pool.toml, or a book whose folder has one")
 
 
 def _path(pool: str | Path) -> Path:
