@@ -252,7 +252,7 @@ def test_generated_books(book):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BOOKS.books())
 def test_many_generated_books(book):
     engines_agree(ENGINE, *book)

@@ -4,7 +4,7 @@ import pytest
 
 from .damage import damaged_chunks, damaged_manifests, damaged_tapes, killed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 def test_150_runs_killed_at_random_moments(tmp_path):

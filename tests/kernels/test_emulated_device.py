@@ -188,7 +188,8 @@ def test_generated_books(book):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(1800)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BOOKS.books())
 def test_many_generated_books(book):
     kernels_agree(*book)
