@@ -1,7 +1,7 @@
 """Finished chunks of a run on the disk: a file each, which counts once it is whole.
 
-A file is the SHA-256 of all that follows, a header's length (4 bytes), the header (JSON) and the arrays of a `PathTable` in
-the header's order, little-endian.
+A file is the SHA-256 of all that follows, a header's length (4 bytes), the header (JSON, blanks behind it up to a place that 8
+divides) and the arrays of a `PathTable` in the header's order, little-endian.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def chunk_parts(key: RunKey, chunk: Chunk) -> list[Any]:
         "arrays": {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()},
     }
     text = json.dumps(header).encode()
+    text += b" " * (-(_HASH + 4 + len(text)) % 8)
     parts: list[Any] = [
         len(text).to_bytes(4, "little"),
         text,
@@ -112,7 +113,8 @@ def parse_chunk(content: bytes, key: RunKey) -> Chunk:
     for name, (kind, shape) in header["arrays"].items():
         count = int(np.prod(shape))
         array = np.frombuffer(data, dtype=kind, count=count, offset=end).reshape(shape)
-        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)  # of the file's bytes, read-only
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        arrays[name] = np.require(native, requirements="A")  # the file's own bytes where they lie right
         end += array.nbytes
     for part in _TOTALS:
         arrays[part] = Totals(**{f.name: arrays.pop(f"{part}.{f.name}") for f in fields(Totals)})
