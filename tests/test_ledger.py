@@ -11,7 +11,6 @@ import pytest
 
 from gpuloan_mc import SavedRun, path_rows, run_folder, simulation
 from gpuloan_mc.chunks import BadChunk, Chunk, RunKey, read_chunk, write_chunk
-from gpuloan_mc.engines import pace
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import EnvironmentProblem, Interrupted, UsageError
 from gpuloan_mc.files import WholeFile
@@ -26,9 +25,7 @@ N = 260
 
 @pytest.fixture(autouse=True)
 def a_file_a_chunk(monkeypatch):
-    """Chunks of the size that is asked for, however busy the machine."""
     monkeypatch.setattr(run_folder, "_SECONDS", 0.0)
-    monkeypatch.setattr(pace, "_SECONDS", 1e9)
 
 
 @pytest.fixture(scope="module")

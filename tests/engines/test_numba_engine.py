@@ -182,13 +182,15 @@ def test_a_failing_compiler_is_an_error_with_a_way_out(monkeypatch):
 
 
 def test_a_chunk_takes_about_a_second(monkeypatch):
-    clock = iter([0, 0.01, 0.01, 10.01])
+    clock = iter([0, 0.01, 0.01, 2.01, 3, 13])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     pace = Pace(100, 1000)
     pace.timed(lambda: None)
     assert pace.size == 400  # at most four times the last
     pace.timed(lambda: None)
-    assert pace.size == 40
+    assert pace.size == 200
+    pace.timed(lambda: None)
+    assert pace.size == 100  # fewer than the first would be no sooner
 
 
 def test_workers_share_all_paths():

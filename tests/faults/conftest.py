@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from gpuloan_mc import run_folder
-from gpuloan_mc.engines import pace
 from gpuloan_mc.example import write_example
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.simulation import simulate
@@ -53,7 +52,6 @@ def small_book():
 def a_file_a_chunk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder, "_SECONDS", 0.0)
-        patch.setattr(pace, "_SECONDS", 1e9)  # chunks of the size that is asked for, however busy the machine
         yield
 
 
