@@ -108,14 +108,18 @@ def test_eight_processes_on_a_cold_cache_all_succeed(tmp_path):
 
 
 def test_a_warm_start_is_quick():
+    """In units of what the packages that a run rests on take to be imported, in turn: machines are fast, slow and busy."""
     run_json("vasicek-100", "--paths", 10)  # warm from here on
-    times = []
+    imports, runs = [], []
     for _ in range(3):
         start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import numba, pandas, pyarrow, pydantic"], check=True, env=ENVIRONMENT)
+        middle = time.perf_counter()
         found = run_json("vasicek-100", "--paths", 10_000)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 3
-    assert found["compile_seconds"] < min(times)
+        imports.append(middle - start)
+        runs.append(time.perf_counter() - middle)
+    assert min(runs) < 3.5 * min(imports)
+    assert found["compile_seconds"] < min(runs)
 
 
 def test_the_folder_is_keyed_by_sources_and_cpu(monkeypatch, tmp_path):

@@ -110,11 +110,11 @@ def test_twenty_million_rows_in_a_small_file_are_refused_by_the_footer(folder, m
     book = folder(data)
     (book / "obligors.parquet").unlink()
     (book / "obligors.csv").write_text("obligor_id,hazard_class\nP,safe\n")
-    start = time.perf_counter()
+    start = time.process_time()
     (found,) = problems(book, market())
     assert found.rule == "too-large"
     assert "20,000,000 rows; at most 2,000,000" in found.message
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_long_text_repeated_a_million_times_is_refused(folder, market):

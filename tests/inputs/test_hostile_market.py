@@ -111,11 +111,11 @@ TEXTS = [
 
 @pytest.mark.parametrize("rule, data, text", TEXTS, ids=[f"{i}-{c[0]}" for i, c in enumerate(TEXTS)])
 def test_each_hostile_text_is_a_sentence(tmp_path, rule, data, text):
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(tmp_path, data)
     assert any(p.rule == rule and text in p.message for p in found), found
     assert all(len(str(p)) < 2000 for p in found)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_brackets_in_text_and_comments_are_not_depth(tmp_path):

