@@ -2,27 +2,30 @@
 
     python benchmarks/all_in.py
 
-A path of 1,024 living loans of two deployments on a block of 128 threads, its parties all watched. Every instruction is
-weighted by the warps that run it: all four where every turn of the month, or of the path, comes by; in a phase of events as
-many warps as its events fill. Two sums: `least` counts of a phase's loops what each pass comes by, `most` all branches of each
-pass, of either side, and what comes before a loop as often as the loop. Shared out over the months: what a path does once,
-the months after the horizon in which chips are still sold, and what `draw_ahead` draws, a thread a path.
+A path of 1,024 living loans of two deployments on a block of 128 threads, its parties all watched. Three sums. `executed`: every
+instruction as often as a warp issues it on such a book (issues.py, which needs g++), its loans taken as if all lived to the end;
+events come in 5 % of its loan-months. `least` and `most` need no book: every instruction is weighted by the warps that run it,
+all four where every turn of the month, or of the path, comes by, in a phase of events as many as its events fill; `least` counts
+of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what comes before a loop as
+often as the loop. Shared out over the months: what a path does once, the months after the horizon in which chips are still sold,
+and what `draw_ahead` draws, a thread a path.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, exp, prod
 
+import issues
 import sass
 from disassembly import Kernel, Loop, NoDisassembler
 
 from gpuloan_mc.errors import EnvironmentProblem
 
-KERNEL = "simulate_block_128"
+KERNEL, AHEAD_KERNEL = "simulate_block_128", "draw_ahead"
 Costs = dict[str, list[float]]  # by phase: least and most
 LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 4, 2, 640  # AFTER: months after the horizon
 GENERATIONS, LAUNCHES = 4, 5
@@ -84,6 +87,7 @@ AHEAD = {  # trips of the loops of draw_ahead, the outermost first
     "draw_generations": (MONTHS + AFTER, GENERATIONS, 1, LAUNCHES),
 }
 LANES_LOOP, OTHER = "pay_loans", "between the phases"
+LOOP, ONCE_A_PATH, LATER, DRAWN = f"{LANES_LOOP}, its loop", "once a path", "after the horizon", "drawn ahead"
 
 
 def phase_of(kernel: Kernel, position: int, names: Iterable[str] = (*PHASES, LANES_LOOP)) -> str:
@@ -98,31 +102,52 @@ def loop_with(kernel: Kernel, has: set[str], lacks: str = "") -> Loop:
     return [loop for loop, found in phases.items() if has <= found and lacks not in found][-1]
 
 
-def a_loan(kernel: Kernel) -> float:
-    """Instructions of the loop over lanes on a living loan of two deployments that pays."""
+@dataclass(frozen=True)
+class Lanes:
+    """The loop over lanes: where it is, and what of it a living loan of two deployments that pays comes by."""
+
+    body: frozenset[int]
+    paying: set[int]
+
+    @property
+    def a_loan(self) -> float:
+        return len(self.paying) / COPIES
+
+
+def lanes_of(kernel: Kernel) -> Lanes:
+    """The loop's version for two deployments."""
     found = []
     for loop in kernel.loops:
         stores = [p for p in loop.body if kernel.instructions[p].operation == "STS.128"]
         loads = sum(kernel.instructions[p].operation == "LDG.E.128" for p in loop.body)
         if len(stores) == COPIES and loads == COPIES * (SLOTS + 2):
             ways = (kernel.before(store) & loop.body | {store + 1} for store in stores)  # and the branch after it
-            found.append(len(kernel.always(loop).union(*ways)) / COPIES)
+            found.append(Lanes(loop.body, kernel.always(loop).union(*ways)))
     if len(found) != 1:
         raise SystemExit(f"{len(found)} loops look like that of two deployments; mend {__file__}")
     return found[0]
 
 
-def a_turn(kernel: Kernel, turn: Loop, phases: dict[str, Phase], without: Iterable[Loop] = ()) -> Costs:
-    """By phase, the least and the most instructions of all warps in a turn of a loop; of the loop over lanes nothing."""
+def named(
+    kernel: Kernel, turn: Loop, phases: dict[str, Phase], without: Iterable[Loop] = ()
+) -> Iterator[tuple[int, str, list[Loop]]]:
+    """Positions of a loop's turn, the phase of each and the loops around it within the turn."""
     always, loops = kernel.always(turn), [loop for loop in kernel.loops if loop.body < turn.body]
-    by_pass = {loop.head: kernel.always(loop) for loop in loops}
-    costs: Costs = defaultdict(lambda: [0.0, 0.0])
     name = OTHER
     for position in sorted(turn.body.difference(*(loop.body for loop in without))):
         around, own = [x for x in loops if position in x.body], phase_of(kernel, position, (*phases, LANES_LOOP))
         if own != OTHER or position in always:
             name = own  # else, what the compiler took out of a phase's loop, as what stands before it
-        if name == LANES_LOOP and around:
+        yield position, LOOP if name == LANES_LOOP and around else name, around
+
+
+def a_turn(kernel: Kernel, turn: Loop, phases: dict[str, Phase], without: Iterable[Loop] = ()) -> Costs:
+    """By phase, the least and the most instructions of all warps in a turn of a loop; of the loop over lanes nothing."""
+    always = kernel.always(turn)
+    by_pass = {loop.head: kernel.always(loop) for loop in kernel.loops if loop.body < turn.body}
+    costs: Costs = defaultdict(lambda: [0.0, 0.0])
+    for position, name, around in named(kernel, turn, phases, without):
+        if name == LOOP:
             continue
         phase = phases.get(name, Phase(WARPS))
         if position in always:
@@ -150,39 +175,94 @@ def drawn_ahead(kernel: Kernel) -> list[float]:
     return cost
 
 
-def all_in(kernels: dict[str, Kernel]) -> dict[str, tuple[float, float]]:
-    """By phase, the least and the most instructions of a lane a loan-month."""
-    kernel = kernels[KERNEL]
+@dataclass(frozen=True)
+class Turns:
+    """The loops of the kernel that go through the paths, a path's months, and the months after the horizon."""
+
+    path: Loop
+    month: Loop
+    after: Loop
+
+
+def turns_of(kernel: Kernel) -> Turns:
     month = loop_with(kernel, {"step_market", LANES_LOOP})
     after = loop_with(kernel, {"step_market", "settle_sales"}, LANES_LOOP)
-    path = [loop for loop in kernel.loops if month.body < loop.body][-1]
-    costs = {
-        name: [sass.LANES / LOANS * warps for warps in cost] for name, cost in a_turn(kernel, month, PHASES).items()
-    }
-    costs[f"{LANES_LOOP}, its loop"] = [a_loan(kernel)] * 2
+    return Turns([loop for loop in kernel.loops if month.body < loop.body][-1], month, after)
+
+
+def all_in(kernels: dict[str, Kernel]) -> dict[str, tuple[float, float]]:
+    """By phase, the least and the most instructions of a lane a loan-month."""
+    kernel, turns = kernels[KERNEL], turns_of(kernels[KERNEL])
+    by_month = a_turn(kernel, turns.month, PHASES)
+    costs = {name: [sass.LANES / LOANS * warps for warps in cost] for name, cost in by_month.items()}
+    costs[LOOP] = [lanes_of(kernel).a_loan] * 2
     share = sass.LANES / LOANS / MONTHS
-    once, later = a_turn(kernel, path, ONCE, (month, after)), a_turn(kernel, after, PHASES)
-    costs["once a path"] = [share * sum(cost[k] for cost in once.values()) for k in range(2)]
-    costs["after the horizon"] = [share * AFTER * sum(cost[k] for cost in later.values()) for k in range(2)]
-    costs["drawn ahead"] = [instructions / LOANS / MONTHS for instructions in drawn_ahead(kernels["draw_ahead"])]
+    once, later = a_turn(kernel, turns.path, ONCE, (turns.month, turns.after)), a_turn(kernel, turns.after, PHASES)
+    costs[ONCE_A_PATH] = [share * sum(cost[k] for cost in once.values()) for k in range(2)]
+    costs[LATER] = [share * AFTER * sum(cost[k] for cost in later.values()) for k in range(2)]
+    costs[DRAWN] = [instructions / LOANS / MONTHS for instructions in drawn_ahead(kernels[AHEAD_KERNEL])]
     return {name: (least, most) for name, (least, most) in costs.items()}
+
+
+def rows_of(kernel: Kernel) -> list[str]:
+    """By position, the row of the table that it counts in."""
+    turns = turns_of(kernel)
+    rows = [LATER if p in turns.after.body else ONCE_A_PATH for p in range(kernel.called)]
+    for position, name, _ in named(kernel, turns.month, PHASES):
+        rows[position] = name
+    return rows
+
+
+@dataclass(frozen=True)
+class Executed:
+    """Instructions of a lane a loan-month by phase, the share of them whose own line was counted, and the book's events."""
+
+    by_phase: dict[str, float]
+    exact: float
+    events: dict[str, float]
+
+
+def executed(kernels: dict[str, Kernel]) -> Executed:
+    """What warps issue on the book of issues.py, every loan taken as alive."""
+    plan, lanes = issues.book(), lanes_of(kernels[KERNEL])
+    share = sass.LANES / LOANS / MONTHS / issues.PATHS
+    by_phase: dict[str, float] = defaultdict(float)
+    exact = 0.0
+    for name, at_once in ((KERNEL, 1), (AHEAD_KERNEL, issues.PATHS)):
+        weights, is_exact = issues.placed(kernels[name], issues.issues_of(name, plan, at_once))
+        rows = rows_of(kernels[name]) if name == KERNEL else [DRAWN] * kernels[name].called
+        for position, (row, weight) in enumerate(zip(rows, weights, strict=True)):
+            cost = share * weight
+            if name == KERNEL and position in lanes.body:
+                cost = (1.0 if position in lanes.paying else cost) / COPIES
+            by_phase[row] += cost
+            exact += cost * is_exact[position]
+    return Executed(dict(by_phase), exact / sum(by_phase.values()), issues.events_of(plan))
 
 
 def main() -> int:
     simulate = sass.KERNELS / "simulate.cu"
     try:
         kernels, sizes = sass.kernels_of(simulate.read_text(encoding="utf-8"), str(simulate), "sm_90")
-    except (NoDisassembler, EnvironmentProblem) as problem:
+        bounds, run = all_in(kernels), executed(kernels)
+    except (NoDisassembler, issues.NoCompiler, EnvironmentProblem) as problem:
         print(problem, file=sys.stderr)
         return 4
-    costs = all_in(kernels)
-    events = 100 * (HITS + DUE + MATURITIES + DEFAULTS + SALES)
-    print(f"{KERNEL}, {sizes[KERNEL].registers} registers: a lane's slots a loan-month, events in {events:.0f} % of them\n")
-    print(f"{'':28}{'least':>8}{'most':>8}")
-    for name, (least, most) in sorted(costs.items(), key=lambda item: -item[1][1]):
-        print(f"{name:28}{least:8.1f}{most:8.1f}")
-    print(f"{'all-in':28}{sum(c[0] for c in costs.values()):8.1f}{sum(c[1] for c in costs.values()):8.1f}")
+    print_table(bounds, run, sizes[KERNEL].registers)
     return 0
+
+
+def print_table(bounds: dict[str, tuple[float, float]], run: Executed, registers: int) -> None:
+    events = 100 * (HITS + DUE + MATURITIES + DEFAULTS + SALES)
+    print(f"{KERNEL}, {registers} registers: a lane's slots a loan-month, events in {events:.0f} % of them\n")
+    print(f"{'':28}{'least':>8}{'executed':>10}{'most':>8}")
+    costs = {name: (least, run.by_phase.get(name, 0.0), most) for name, (least, most) in bounds.items()}
+    costs = dict(sorted(costs.items(), key=lambda item: -item[1][1]))
+    for name, cost in (costs | {"all-in": tuple(map(sum, zip(*costs.values(), strict=True)))}).items():
+        print(f"{name:28}{cost[0]:8.1f}{cost[1]:10.1f}{cost[2]:8.1f}")
+    print(f"\nexecuted: {100 * run.exact:.0f} % of it on instructions whose own line was counted, the others as those around;")
+    told = ", ".join(f"{name} {100 * rate:.2f}" for name, rate in run.events.items())
+    print(f"the book's events, % of loan-months: {told}; together {100 * sum(run.events.values()):.2f}")
 
 
 if __name__ == "__main__":

@@ -64,17 +64,23 @@ KINDS = (
 SHARES = (0.25, 0.20, 0.15, 0.20, 0.15, 0.05)
 
 
-def gpu_book(n_loans: int, horizon: int) -> tuple[Portfolio, Market]:
-    """GPU loans of terms from half the horizon to all of it, two deployments each, in the bundled market."""
+def gpu_book(
+    n_loans: int, horizon: int, market: Market | None = None, counts: dict[str, int] | None = None
+) -> tuple[Portfolio, Market]:
+    """GPU loans of terms from half the horizon to all of it, two deployments each, in the bundled market.
+
+    Or in another one of its classes; `counts`: parties by class.
+    """
     draw = np.random.Generator(np.random.Philox(SEED))
     kind = draw.choice(len(KINDS), n_loans, p=SHARES)
-    loans = _gpu_loans(draw, kind, horizon)
-    market = Market.read(BUNDLED).replace(horizon_months=horizon)
+    counts = counts or _counts(n_loans)
+    loans = _gpu_loans(draw, kind, horizon, counts)
+    market = (market or Market.read(BUNDLED)).replace(horizon_months=horizon)
     portfolio = Portfolio.from_frames(
         market=market,
         loans=loans.drop(columns="units"),
-        deployments=_deployments(draw, kind, loans["units"].to_numpy(), horizon),
-        obligors=_parties(n_loans),
+        deployments=_deployments(draw, kind, loans["units"].to_numpy(), horizon, counts),
+        obligors=_parties(counts),
     )
     return portfolio, market
 
@@ -88,10 +94,10 @@ def _counts(n_loans: int) -> dict[str, int]:
     }
 
 
-def _parties(n_loans: int) -> pd.DataFrame:
+def _parties(counts: dict[str, int]) -> pd.DataFrame:
     rows = [
         {"obligor_id": f"{name}-{i:05}", "hazard_class": name, "loading_demand": 0.3, "loading_credit": 0.3}
-        for name, n in _counts(n_loans).items()
+        for name, n in counts.items()
         for i in range(n)
     ]
     return pd.DataFrame(rows)
@@ -101,14 +107,14 @@ def _of(kind: Any, field: str) -> Any:
     return np.array([getattr(k, field) for k in KINDS])[kind]
 
 
-def _gpu_loans(draw: np.random.Generator, kind: Any, horizon: int) -> pd.DataFrame:
+def _gpu_loans(draw: np.random.Generator, kind: Any, horizon: int, counts: dict[str, int]) -> pd.DataFrame:
     n = len(kind)
     term = draw.integers(horizon // 2, horizon + 1, n)
     units = 2 * np.maximum(4, np.rint(CHIPS / n / 2 * np.exp(0.5 * draw.normal(size=n)))).astype(np.int64)
     balance = np.round(units * _of(kind, "chip_cost") * _of(kind, "advance"), -3)
     spread = _of(kind, "spread")
     reserve = np.round(3 * monthly_payment(balance, spread + SOFR, term.astype(np.float64)))
-    borrower = draw.integers(0, _counts(n)["neocloud"], n)
+    borrower = draw.integers(0, counts["neocloud"], n)
     return pd.DataFrame(
         {
             "loan_id": [f"L{i:06}" for i in range(n)],
@@ -129,13 +135,15 @@ def _gpu_loans(draw: np.random.Generator, kind: Any, horizon: int) -> pd.DataFra
     )
 
 
-def _deployments(draw: np.random.Generator, kind: Any, units: Any, horizon: int) -> pd.DataFrame:
+def _deployments(
+    draw: np.random.Generator, kind: Any, units: Any, horizon: int, counts: dict[str, int]
+) -> pd.DataFrame:
     """Two a loan, half its chips each, every one with its own tenant and contract."""
     loan = np.repeat(np.arange(len(kind)), 2)
     mine = kind[loan]
     let = _of(mine, "price") > 0
     tenants = _of(mine, "tenants")
-    number = [draw.integers(0, _counts(len(kind)).get(name, 1)) for name in tenants]
+    number = [draw.integers(0, counts.get(name, 1)) for name in tenants]
     months = draw.integers(horizon // 4, horizon * 19 // 20, len(loan))
     return pd.DataFrame(
         {

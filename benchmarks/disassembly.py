@@ -72,6 +72,14 @@ class Kernel:
         loops = [Loop(head, frozenset(body)) for head, body in found.items()]
         return sorted(loops, key=lambda loop: (-len(loop.body), loop.head))
 
+    @cached_property
+    def blocks(self) -> list[range]:
+        """Positions that follow one another without a way in or out between them, subroutines apart."""
+        ends = {i + 1 for i, after in enumerate(self._after) if after != [i + 1]}
+        targets = {j for i, after in enumerate(self._after) for j in after if j != i + 1}
+        starts = sorted(p for p in {0} | ends | targets if p < self.called)
+        return [range(*pair) for pair in zip(starts, [*starts[1:], self.called], strict=True)]
+
     def always(self, loop: Loop) -> set[int]:
         """Positions that every turn of a loop comes by."""
         turns = (i for i in loop.body if loop.head in self._after[i])

@@ -42,9 +42,9 @@ def has_fma() -> bool:
 
 
 @cache
-def library(*more: str) -> ctypes.CDLL:
+def library(*more: str, source: str = "emulated.cpp") -> ctypes.CDLL:
     """The kernels, compiled once a set of sources and options."""
-    files = sorted([*KERNELS.rglob("*.cu*"), HERE / "device_on_host.h", HERE / "emulated.cpp"])
+    files = sorted({*KERNELS.rglob("*.cu*"), HERE / "device_on_host.h", HERE / "emulated.cpp", HERE / source})
     options = [*OPTIONS, *(FMA if has_fma() else []), *more]
     sha = hashlib.sha256(repr(options).encode())
     for file in files:
@@ -53,7 +53,7 @@ def library(*more: str) -> ctypes.CDLL:
     if not target.exists():
         with tempfile.TemporaryDirectory() as folder:
             built = Path(folder) / "emulated.so"
-            command = ["g++", *options, f"-I{KERNELS}", f"-I{HERE}", str(HERE / "emulated.cpp"), "-o", str(built)]
+            command = ["g++", *options, f"-I{KERNELS}", f"-I{HERE}", str(HERE / source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[:8000]
             shutil.copy(built, target)
@@ -69,8 +69,10 @@ def run_emulated(
     prices: bool = False,
     order: int = 0,
     device: Device = DEVICE,
+    kernels: ctypes.CDLL | None = None,
 ) -> PathTable:
     """The integers of paths first_path … first_path + n_paths - 1; `order`: in which order threads run."""
+    kernels = kernels or library()
     layout = lay_out(plan)
     keep = {name: _aligned(array) for name, array in layout.arrays.items()}
     struct = layout.struct({name: array.ctypes.data for name, array in keep.items()})
@@ -82,7 +84,7 @@ def run_emulated(
     run = cuda_mapping.run_struct(layout, seed, first_path, n_paths, addresses, prices=prices)
     for launch in cuda_mapping.launches(layout, n_paths, device, prices=prices):
         assert launch.shared_bytes <= max(device.shared_bytes_a_block, 8192)
-        status = library().launch(
+        status = kernels.launch(
             launch.kernel.encode(), launch.grid[0], launch.grid[1], launch.block[0], launch.shared_bytes, struct, run,
             order,
         )  # fmt: skip
