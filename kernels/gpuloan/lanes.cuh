@@ -175,7 +175,7 @@ GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
         const Quad quad = place;
         if (quad.w >= ZERO) {
             pay_loan<Kind>(w, t, loan, quad, place, rates, slots, *principal);
-        } else if (quad.w == WAITING) {
+        } else if (!Kind::SERVE && quad.w == WAITING) {  // once all chips are in service no loan waits for its first
             place.x = exposure(quad.x, rate_of(w, loan));
         }
         if (IS_STEADY) {
