@@ -72,13 +72,11 @@ GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, const fl
     return revenue - cost;
 }
 
-// The loan is repaid or defaults: the loop over lanes passes over it.
-GPULOAN_DEVICE void bury(float* state) { state[BREACHES] = DEAD; }
-
-// A default, handled once all are known; `why` is its cause as if no tenant were lost.
+// A default, handled once all are known: the loop over lanes passes over the loan, whose `breaches` say so. `why` is its cause as
+// if no tenant were lost.
 template <class Team>
-GPULOAN_DEVICE void queue_default(Walker<Team>& w, i32 loan, i32 why) {
-    bury(state_of(w, loan));
+GPULOAN_DEVICE void queue_default(Walker<Team>& w, float& breaches, i32 loan, i32 why) {
+    breaches = DEAD;
     w.m.queue[next_place(w.m.counters + QUEUED)] = loan << CAUSE_BITS | why;
 }
 
@@ -126,7 +124,7 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, Span loans) {
         const i32 loan = w.plan.lists.parent[k];
         float* const state = state_of(w, loan);
         state[SUPPORT] = ZERO;
-        if (state[BREACHES] != DEAD && w.m.fates[loan].bits & PULLED_IN) queue_default(w, loan, PARENT);
+        if (state[BREACHES] != DEAD && w.m.fates[loan].bits & PULLED_IN) queue_default(w, state[BREACHES], loan, PARENT);
     }
 }
 
@@ -144,7 +142,7 @@ GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad state, Quad&
     const float count = income < first.y * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
     if (falls_short | (count >= first.z)) {
-        queue_default(w, loan, cause_of(falls_short, false, false));
+        queue_default(w, place.w, loan, cause_of(falls_short, false, false));
         return;
     }
     bool locked = income < first.w * service;
@@ -213,7 +211,7 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
     }
     const float service = debt_service(balance, rate_of(w, loan), principal);
     if (is_short(shortfall(service, income), reserve, support)) {
-        queue_default(w, loan, cause_of(true, true, false));
+        queue_default(w, state[BREACHES], loan, cause_of(true, true, false));
         return;
     }
     const Funds funds = pay(balance, reserve, support, balance, service, income, ZERO, ONE);
