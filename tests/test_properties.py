@@ -187,6 +187,7 @@ def test_any_book_gives_a_located_error_or_a_sound_result(book):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @MANY
 @given(books())
 def test_any_of_many_books_gives_a_located_error_or_a_sound_result(book):
