@@ -100,6 +100,7 @@ def available(features):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_eight_processes_on_a_cold_cache_all_succeed(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: run_json("vasicek-100", "--paths", 100, GPULOAN_MC_CACHE=tmp_path), range(8)))

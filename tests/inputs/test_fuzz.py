@@ -175,6 +175,7 @@ def test_mangled_markets(edits):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @few(2000)
 @given(BOOKS, EDITS, st.sampled_from(["loans.csv", "loans.parquet"]))
 def test_two_thousand_books(tables, edits, name):
