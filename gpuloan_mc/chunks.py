@@ -29,12 +29,13 @@ _HASH = 32
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """What the integers of a path depend on, beside its number. `version`: of gpuloan_mc."""
+    """What the integers of a path depend on, beside its number. `version`: of gpuloan_mc; `pool`: digest of the pool's file."""
 
     version: str
     rng_scheme: str
     plan_digest: str
     seed: int
+    pool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ def parse_chunk(content: bytes, key: RunKey) -> Chunk:
     end = start + int.from_bytes(data[_HASH:start], "little")
     header = json.loads(bytes(data[start:end]))
     for name, value in asdict(key).items():
-        if header[name] != value:
-            raise BadChunk(f"of another run: its {name} is {header[name]!r:.80}, not {value!r:.80}")
+        if header.get(name) != value:
+            raise BadChunk(f"of another run: its {name} is {header.get(name)!r:.80}, not {value!r:.80}")
     arrays: dict[str, Any] = {}
     for name, (kind, shape) in header["arrays"].items():
         count = int(np.prod(shape))

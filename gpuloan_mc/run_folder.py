@@ -120,7 +120,7 @@ class RunFolder:
     def begin(self, job: Job, *, host: bool) -> None:
         """Take the folder for a new run: whatever a run left there no longer counts."""
         self._write(MANIFEST, sealed({"schema_version": SCHEMA_VERSION, "complete": False, "version": __version__}))
-        self._open_chunks(job.plan.digest, job.seed)
+        self._open_chunks(job.plan.digest, job.seed, _pool_digest(job))
         self.chunks.remove()
         self._check_space(job.n_paths, 2 * table_bytes(job.plan, 0), job.pool)
         self._write_inputs(job)
@@ -145,7 +145,7 @@ class RunFolder:
         if plan.digest != found["plan_digest"] or portfolio.market.digest != found["market_digest"]:
             raise UsageError(f"{self.path}: its book is not the one of its {MANIFEST}. {AGAIN}")
         self._begun = found
-        self._open_chunks(plan.digest, found["seed"])
+        self._open_chunks(plan.digest, found["seed"], found.get("pool"))
         if PATHS in found["files"]:
             aside = None if self.complete else self.chunks.path
             self._finished = FinishedPaths(self.path, aside, found["files"], self.chunks.key)
@@ -299,8 +299,8 @@ class RunFolder:
         self.chunks.remove()
         return self.path
 
-    def _open_chunks(self, plan_digest: str, seed: int) -> None:
-        self.chunks = ChunkFolder(self.path, RunKey(__version__, RNG_SCHEME, plan_digest, seed))
+    def _open_chunks(self, plan_digest: str, seed: int, pool: str | None) -> None:
+        self.chunks = ChunkFolder(self.path, RunKey(__version__, RNG_SCHEME, plan_digest, seed, pool))
 
     def _begin(self, manifest: dict[str, Any]) -> None:
         self._begun = manifest
@@ -374,13 +374,17 @@ def _before(job: Job, host: bool) -> dict[str, Any]:
         "plan_digest": job.plan.digest,
         "market_digest": market.digest,
         "scenarios": [{"name": name, "digest": digest} for name, digest in job.scenarios],
-        "pool": None if job.pool is None else job.pool.file.digest,
+        "pool": _pool_digest(job),
         "inputs": _inputs(job.portfolio),
         "reconciliation": _reconciliation(job.portfolio),
         "money": cents | {"commitment": sum(cents.values())},
         "host": _host() if host else None,
     }
     return {key: known.get(key) for key in MANIFEST_KEYS if key != "checksum"}
+
+
+def _pool_digest(job: Job) -> str | None:
+    return None if job.pool is None else job.pool.file.digest
 
 
 def _inputs_of(has_pool: bool) -> tuple[str, ...]:

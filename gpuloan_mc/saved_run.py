@@ -111,7 +111,7 @@ class SavedRun(Questions):
         """
         if self.manifest.get("pool") is None:
             return None
-        key = RunKey(self.version, RNG_SCHEME, self.plan.digest, self.seed)
+        key = RunKey(self.version, RNG_SCHEME, self.plan.digest, self.seed, self.manifest["pool"])
         try:
             found = read_payments(self._checked(TOTALS), key)
         except BadChunk as problem:

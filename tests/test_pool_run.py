@@ -300,6 +300,20 @@ def test_a_run_that_was_stopped_goes_on(written, tmp_path):
     pd.testing.assert_frame_equal(SavedRun.read(tmp_path / "out").waterfall(BOOK).table, run.waterfall(BOOK).table)
 
 
+@pytest.mark.parametrize("pool", [None, THIRDS])
+def test_chunks_of_a_run_with_another_pool_are_run_again(written, tmp_path, pool):
+    _, run = written
+    stopped(tmp_path / "out", 1500)
+    with pytest.raises(Interrupted):
+        run_of(out=tmp_path / "other", chunk=500, progress=stop_after(1500), pool=pool)
+    for theirs in (tmp_path / "other" / "chunks").iterdir():
+        (tmp_path / "out" / "chunks" / theirs.name).write_bytes(theirs.read_bytes())
+    told = []
+    found = resume(tmp_path / "out", tell=told.append)
+    assert "of another run: its pool is" in told[0]
+    assert unlike(found.payments, run.payments) == []
+
+
 def test_a_finished_run_is_extended(tmp_path, run):
     run_of(out=tmp_path / "out", n_paths=1100)
     found = resume(tmp_path / "out", extend_paths=N)

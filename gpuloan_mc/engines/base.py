@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -101,8 +101,8 @@ class PoolCash:
     recovery: I64  # exposure less loss, in the month of the sale, as of the month of default
 
 
-def check_cash(cash: Any, losses: I64) -> None:
-    """Hold the cash of a pool on some paths (`PoolCash`, or what has its columns) to their (n_paths,) losses.
+def check_cash(cash: PoolCash, losses: I64) -> None:
+    """Hold the cash of a pool on some paths to their (n_paths,) losses, cents.
 
     Raises:
         AssertionError: exposure less recovery is not the loss on some path (a bug).
