@@ -25,7 +25,7 @@ from disassembly import Kernel, Loop, NoDisassembler
 
 from gpuloan_mc.errors import EnvironmentProblem
 
-KERNEL, AHEAD_KERNEL = "simulate_block_128", "draw_ahead"
+KERNEL, AHEAD_KERNEL = "simulate_pair_128", "draw_ahead"
 Costs = dict[str, list[float]]  # by phase: least and most
 LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 4, 2, 640  # AFTER: months after the horizon
 GENERATIONS, LAUNCHES = 4, 5
@@ -228,7 +228,7 @@ def executed(kernels: dict[str, Kernel]) -> Executed:
     share = sass.LANES / LOANS / MONTHS / issues.PATHS
     by_phase: dict[str, float] = defaultdict(float)
     exact = 0.0
-    for name, at_once in ((KERNEL, 1), (AHEAD_KERNEL, issues.PATHS)):
+    for name, at_once in ((KERNEL, 2), (AHEAD_KERNEL, issues.PATHS)):
         weights, is_exact = issues.placed(kernels[name], issues.issues_of(name, plan, at_once))
         rows = rows_of(kernels[name]) if name == KERNEL else [DRAWN] * kernels[name].called
         for position, (row, weight) in enumerate(zip(rows, weights, strict=True)):

@@ -80,6 +80,22 @@ class Kernel:
         starts = sorted(p for p in {0} | ends | targets if p < self.called)
         return [range(*pair) for pair in zip(starts, [*starts[1:], self.called], strict=True)]
 
+    def together(self) -> list[list[range]]:
+        """Blocks that are passed equally often: in one loop, the first on every way to the others and they on every way on."""
+        found: dict[tuple[int, Loop | None], list[range]] = {}
+        firsts: list[int] = []
+        for block in self.blocks:
+            loop = self.innermost(block[0])
+            with_it = (
+                p for p in firsts
+                if self._dominators[block[0]] >> p & 1 and self._followers[p] >> block[0] & 1 and self.innermost(p) == loop
+            )  # fmt: skip
+            first = next(with_it, block[0])
+            if first == block[0]:
+                firsts.append(first)
+            found.setdefault((first, loop), []).append(block)
+        return list(found.values())
+
     def always(self, loop: Loop) -> set[int]:
         """Positions that every turn of a loop comes by."""
         turns = (i for i in loop.body if loop.head in self._after[i])
@@ -128,18 +144,31 @@ class Kernel:
     @cached_property
     def _dominators(self) -> list[int]:
         """Positions that lie on every way to each, as bits of an integer."""
-        before, everything = self._before(), (1 << len(self.instructions)) - 1
-        dominators = [1] + [everything] * (len(self.instructions) - 1)
-        changed = True
-        while changed:
-            changed = False
-            for i in range(1, len(self.instructions)):
-                common = everything if before[i] else 0
-                for j in before[i]:
-                    common &= dominators[j]
-                if (new := common | 1 << i) != dominators[i]:
-                    dominators[i], changed = new, True
-        return dominators
+        return _on_every_way(range(len(self.instructions)), self._before(), {0})
+
+    @cached_property
+    def _followers(self) -> list[int]:
+        """Positions that lie on every way from each to the end."""
+        ends = {i for i, after in enumerate(self._after) if not after or self.instructions[i].kind in ("EXIT", "RET")}
+        return _on_every_way(range(len(self.instructions) - 1, -1, -1), self._after, ends)
+
+
+def _on_every_way(order: range, neighbours: list[list[int]], starts: set[int]) -> list[int]:
+    """By position, those that every way from a start comes by, as bits of an integer; those that no way reaches have none."""
+    everything = (1 << len(order)) - 1
+    found = [1 << i if i in starts else everything for i in range(len(order))]
+    changed = True
+    while changed:
+        changed = False
+        for i in order:
+            if i in starts:
+                continue
+            common = everything if neighbours[i] else 0
+            for j in neighbours[i]:
+                common &= found[j]
+            if (new := common | 1 << i) != found[i]:
+                found[i], changed = new, True
+    return found
 
 
 def _reaching(last: int, head: int, before: list[list[int]]) -> set[int]:

@@ -74,6 +74,12 @@ def statement_of(file: str, line: int) -> int:
     return line
 
 
+def is_loop(file: str, line: int) -> bool:
+    """Whether a statement is that of a loop."""
+    text = _text(file)
+    return 1 <= line <= len(text) and re.search(r"\b(for|while) \(", text[line - 1]) is not None
+
+
 @cache
 def written_out(file: str) -> set[int]:
     """Lines of loops that a GPU's compiler writes out whole."""
@@ -171,7 +177,7 @@ def issues_of(kernel: str, plan: Plan, at_once: int) -> dict[Chain, set[float]]:
     for block, chains in blocks.items():
         for chain in chains:
             found[chain].add(float(counts[block]))
-    return {chain: _without_sums(of_chain) for chain, of_chain in found.items()}
+    return {chain: _without_sums(of_chain) if is_loop(*chain[0]) else of_chain for chain, of_chain in found.items()}
 
 
 def _without_sums(counts: set[float]) -> set[float]:
@@ -192,7 +198,7 @@ def _of_line(issues: dict[Chain, set[float]], frames: Any) -> tuple[set[float], 
 
 
 def _count(lines: list[tuple[set[float], bool]], limit: float) -> float:
-    """What most lines say of a block that is issued no more often than `limit`."""
+    """What most lines say of blocks that are issued no more often than `limit`."""
     votes: Counter[float] = Counter()
     for counts, own in lines:
         possible = [n for n in counts if n <= (1 + SAME) * limit]
@@ -204,17 +210,18 @@ def _count(lines: list[tuple[set[float], bool]], limit: float) -> float:
 def placed(kernel: Kernel, issues: dict[Chain, set[float]]) -> tuple[list[float], list[bool]]:
     """By position, how often warps issue it, and whether its own line says so.
 
-    Of the counts that the lines of a block say, the one most often said; no more than of a block of the same loop that every
-    way to it comes by: a compiler moves lines out of loops.
+    Of the counts that the lines of a block say, and of blocks that come with it, the one most often said; no more than of a
+    block of the same loop that every way to it comes by: a compiler moves lines out of loops.
     """
     weights, is_exact = [0.0] * kernel.called, [False] * kernel.called
     done: list[tuple[int, Any]] = []  # first positions of blocks, and the loops around them
-    for block in sorted(kernel.blocks, key=lambda block: len(kernel.before(block[0]))):
-        lines = [_of_line(issues, kernel.instructions[p].frames) for p in block]
-        before, loop = kernel.before(block[0]), kernel.innermost(block[0])
+    for blocks in sorted(kernel.together(), key=lambda blocks: len(kernel.before(blocks[0][0]))):
+        lines = {p: _of_line(issues, kernel.instructions[p].frames) for block in blocks for p in block}
+        first, loop = blocks[0][0], kernel.innermost(blocks[0][0])
+        before = kernel.before(first)
         limit = min((weights[p] for p, around in done if around == loop and p in before), default=float("inf"))
-        count = _count(lines, limit)
-        done.append((block[0], loop))
-        for p, (counts, own) in zip(block, lines, strict=True):
+        count = _count(list(lines.values()), limit)
+        done.append((first, loop))
+        for p, (counts, own) in lines.items():
             weights[p], is_exact[p] = count, own and any(abs(n - count) <= SAME * count for n in counts)
     return weights, is_exact

@@ -9,13 +9,6 @@
 #define GPULOAN_ARGUMENTS const __grid_constant__ gpuloan::Plan plan, const __grid_constant__ gpuloan::Run run
 #endif
 
-// Blocks that a multiprocessor is to hold. Where its shared memory has room for four, a fifth would only cost registers.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-#define BLOCKS_OF_128 4
-#else
-#define BLOCKS_OF_128 5
-#endif
-
 using namespace gpuloan;
 
 // A thread a path: what no feedback reaches.
@@ -51,11 +44,13 @@ extern "C" __global__ void __launch_bounds__(128, 4) simulate_small_16(GPULOAN_A
     walk_paths<Lanes<16, 128>, true>(plan, run, shared);
 }
 
-// A block a path.
-extern "C" __global__ void __launch_bounds__(128, BLOCKS_OF_128) simulate_block_128(GPULOAN_ARGUMENTS) {
+// A block two paths.
+extern "C" __global__ void __launch_bounds__(256, 3) simulate_pair_128(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
-    walk_paths<Block<128>, true>(plan, run, shared);
+    walk_paths<Block<128, 2>, true>(plan, run, shared);
 }
+
+// A block a path.
 
 extern "C" __global__ void __launch_bounds__(256, 2) simulate_block_256(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);

@@ -30,7 +30,6 @@ from .numba_layout import (
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
 NO_MONTH = 0xFFFF  # start of a deployment that does not exist
-CLASS_SHIFT = 10  # of a slot's third number: four times the generation in the low bits, a loan's class of terms above
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
 FOUR = 4  # watched parties that a thread looks at at once
@@ -288,19 +287,16 @@ def _lanes(plan: Plan, n_classes: int, klass: I64) -> I64:
 
 
 def _slot_quads(plan: Plan, order: I64, klass: I64) -> F32:
-    """(tiles, slots, TILE, 4) float32, quads as in kernels/gpuloan/memory.cuh."""
-    loans, deployments, n, n_slots = plan.loans, plan.deployments, len(order), _n_slots(plan)
-    quads = np.zeros((n_slots, 4, -(-n // TILE) * TILE), f32)
+    """(tiles, quads, TILE, 4) float32, a quad a slot and two at least, as in kernels/gpuloan/memory.cuh."""
+    loans, deployments, n = plan.loans, plan.deployments, len(order)
+    quads = np.zeros((max(_n_slots(plan), 2), 4, -(-n // TILE) * TILE), f32)
     slot, lane = np.divmod(_matrix_place(plan, order), max(n, 1))
     quads[slot, 0, lane] = deployments.hours
     quads[slot, 1, lane] = deployments.hourly_opex
-    assert 4 * len(plan.market.demand_beta) <= 1 << CLASS_SHIFT and klass.max(initial=0) < 1 << (31 - CLASS_SHIFT)
-    packed = np.zeros((n_slots, quads.shape[2]), i32)
-    packed[slot, lane] = 4 * deployments.generation
-    packed[0, :n] |= klass[order].astype(i32) << CLASS_SHIFT
-    quads[:, 2] = packed.view(f32)
+    quads[slot, 2, lane] = (4 * deployments.generation).astype(i32).view(f32)
     quads[0, 3, :n] = loans.margin[order]
-    tiles = quads.reshape(n_slots, 4, -1, TILE)
+    quads[1, 3, :n] = klass[order].astype(i32).view(f32)
+    tiles = quads.reshape(len(quads), 4, -1, TILE)
     return np.ascontiguousarray(tiles.transpose(2, 0, 3, 1))
 
 
@@ -330,8 +326,8 @@ def _let_place(plan: Plan, n_loans: int) -> NDArray[Any]:
     """Where a path's state has the rate of each contract of the matrix."""
     n_slots = _n_slots(plan)
     slot, lane = np.divmod(np.arange(n_slots * n_loans), max(n_loans, 1))
-    row = (lane // TILE) * (STATE_ROWS + n_slots) + STATE_ROWS + slot
-    return np.asarray(row * TILE + lane % TILE, i32)
+    row = (lane // TILE) * (STATE_ROWS + n_slots) + STATE_ROWS
+    return np.asarray(row * TILE + lane % TILE * n_slots + slot, i32)
 
 
 def _lists(plan: Plan, order: I64, active: I64, obligors: Obligors) -> Part:

@@ -19,7 +19,7 @@ THREADS = 128  # of kernels whose threads are paths or groups
 LARGE = 512  # threads of a block of a large book
 SMALL_BOOK = 128  # GPU loans: up to here eight lanes a path, …
 MIDDLE_BOOK = 256  # … sixteen, …
-BLOCK_OF_128 = 1024  # … a block of 128 threads, …
+PAIR_OF_128 = 1024  # … 128 threads of a block that walks two paths, …
 BLOCK_OF_256 = 2048  # … of 256, …
 BLOCK_OF_512 = 5120  # … of 512, ten loans a thread, …
 CLUSTERS = (2, 4, 8)  # … and beyond so many blocks of 512, as few as keep the loans' state
@@ -29,7 +29,7 @@ WARP = 32
 BLOCKS = {  # that a multiprocessor's registers hold on an H200: the launch bounds of simulate.cu
     "simulate_small_8": 4,
     "simulate_small_16": 4,
-    "simulate_block_128": 5,
+    "simulate_pair_128": 3,
     "simulate_block_256": 2,
     "simulate_block_512": 1,
     "simulate_cluster_2": 1,
@@ -40,7 +40,7 @@ BLOCKS = {  # that a multiprocessor's registers hold on an H200: the launch boun
 WALK_THREADS = {  # of a block
     "simulate_small_8": THREADS,
     "simulate_small_16": THREADS,
-    "simulate_block_128": 128,
+    "simulate_pair_128": 256,
     "simulate_block_256": 256,
     "simulate_block_512": 512,
     "simulate_large_512": 512,
@@ -123,7 +123,9 @@ def walk(layout: Layout, device: Device) -> Walk:
     shared = hot * (THREADS // lanes)
     if n_loans <= MIDDLE_BOOK and shared <= device.shared_bytes_a_block:
         return _walk(f"simulate_small_{lanes}", lanes, THREADS, shared, cold, device)
-    threads = 128 if n_loans <= BLOCK_OF_128 else 256 if n_loans <= BLOCK_OF_256 else 512
+    if n_loans <= PAIR_OF_128 and 2 * hot <= device.shared_bytes_a_block:
+        return _walk("simulate_pair_128", 128, 256, 2 * hot, cold, device)
+    threads = 256 if n_loans <= BLOCK_OF_256 else 512
     if hot <= device.shared_bytes_a_block and (n_loans <= BLOCK_OF_512 or device.blocks_a_cluster == 1):
         return _walk(f"simulate_block_{threads}", threads, threads, hot, cold, device)
     for blocks in CLUSTERS:

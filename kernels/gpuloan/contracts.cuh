@@ -74,7 +74,8 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
 
 // Contracts that are due in month t: by the tape, then those renewed renewal_term months ago.
 template <class Team>
-GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t, Share share) {
+    if (!share.is_ours) return;
     const Span due = w.month.due;
     const i32 n_due = due.end - due.first, before = t - w.plan.recovery.renewal_term;
     i32 first = 0, n = n_due;
@@ -83,7 +84,7 @@ GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t) {
         n += w.m.marks[before].renewed - first;
     }
     GPULOAN_ROLLED
-    for (i32 k = w.team.other_end(); k < n; k += Team::size) {
+    for (i32 k = share.rank; k < n; k += share.size) {
         const i32* const place = k < n_due ? w.plan.lists.due + static_cast<u32>(due.first + k)
                                            : w.m.renewed + static_cast<u32>((first + k - n_due) & (w.plan.size.ring - 1));
         contract_due(w, t, *place);

@@ -15,8 +15,8 @@ constexpr i32 CAUSE_BITS = 3;
 // (5.3) interest of this month.
 template <class Team>
 GPULOAN_DEVICE float rate_of(const Walker<Team>& w, i32 loan) {
-    const Quad slot = *slots_of(w, loan);
-    return monthly_rate(terms_of(w, slot).first.x, w.month.base_rate, slot.w);
+    const Quad* const slots = slots_of(w, loan);
+    return monthly_rate(terms_of(w, slots[TILE].w).first.x, w.month.base_rate, slots[0].w);
 }
 
 // (5.6) value of the loan's chips in service.
@@ -47,26 +47,30 @@ GPULOAN_DEVICE void add_slot(const Walker<Team>& w, i32 t, i32 loan, i32 j, floa
                              float& cost) {
     float hours = slot.x, opex = slot.y;
     if (!Kind::SERVE && w.plan.deployments.start[j * w.plan.size.n_loans + loan] > t) hours = opex = ZERO;
-    const u32 packed = static_cast<u32>(float_bits(slot.z));
     const u8* const prices = reinterpret_cast<const u8*>(w.m.spot);
-    const float spot = *reinterpret_cast<const float*>(prices + (j == 0 ? packed & ((1u << CLASS_SHIFT) - 1) : packed));
+    const float spot = *reinterpret_cast<const float*>(prices + static_cast<u32>(float_bits(slot.z)));
     revenue = add_revenue(revenue, hours, let_rate, spot);
     cost = fma(opex, w.month.cost_growth, cost);
 }
 
-// (5.3) NOI of a loan.
+// Rates of N contracts, read at once.
+template <i32 N>
+struct alignas(N == 2 ? 8 : 4) Rates {
+    float of[N];
+};
+
+// (5.3) NOI of a loan whose quads of slots are at hand, or begin at `slots`.
 template <class Kind, class Team>
 GPULOAN_DEVICE float net_income(const Walker<Team>& w, i32 t, i32 loan, const float* rates, const Quad* slots) {
     float revenue = ZERO, cost = ZERO;
-    if (Kind::N > 0) {
+    if constexpr (Kind::N > 0) {
+        const Rates<Kind::N> let = *reinterpret_cast<const Rates<Kind::N>*>(rates);
         GPULOAN_UNROLLED
-        for (i32 j = 0; j < Kind::N; ++j) {
-            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], revenue, cost);
-        }
+        for (i32 j = 0; j < Kind::N; ++j) add_slot<Kind>(w, t, loan, j, let.of[j], slots[j], revenue, cost);
     } else {
         GPULOAN_ROLLED
         for (i32 j = 0; j < w.plan.size.n_slots; ++j) {
-            add_slot<Kind>(w, t, loan, j, rates[j * TILE], slots[j * TILE], revenue, cost);
+            add_slot<Kind>(w, t, loan, j, rates[j], slots[j * TILE], revenue, cost);
         }
     }
     return revenue - cost;
@@ -85,10 +89,11 @@ constexpr i32 DRAWS = 0, BEGINS = 1, MATURES = 2, OPENING_BITS = 2;
 
 // Before the month's cash: draws, service that begins, loans that mature.
 template <class Team>
-GPULOAN_DEVICE void open_loans(Walker<Team>& w) {
+GPULOAN_DEVICE void open_loans(Walker<Team>& w, Share share) {
+    if (!share.is_ours) return;
     const Span opening = w.month.opening;
     GPULOAN_ROLLED
-    for (i32 k = opening.first + w.team.rank(); k < opening.end; k += Team::size) {
+    for (i32 k = opening.first + share.rank; k < opening.end; k += share.size) {
         const i32 entry = w.plan.lists.opening[k], loan = entry >> OPENING_BITS, what = entry & ((1 << OPENING_BITS) - 1);
         float* const state = state_of(w, loan);
         if (what == DRAWS) {
@@ -132,13 +137,13 @@ GPULOAN_DEVICE void parent_defaults(Walker<Team>& w, Span loans) {
 template <class Kind, class Team>
 GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad state, Quad& place, const float* rates,
                              const Quad* slots, float scheduled) {
-    const Quad slot = slots[0];
-    const Terms& terms = terms_of(w, slot);
+    const Quad quads[2] = {slots[0], slots[TILE]};
+    const Terms& terms = terms_of(w, quads[1].w);
     const Quad first = terms.first, second = terms.second;
     const float balance = state.x, reserve = state.y, support = state.z, breaches = state.w;
-    const float principal = balance < scheduled ? balance : scheduled;
-    const float income = net_income<Kind>(w, t, loan, rates, slots);
-    const float service = debt_service(balance, monthly_rate(first.x, w.month.base_rate, slot.w), principal);
+    const float principal = least(balance, scheduled);
+    const float income = net_income<Kind>(w, t, loan, rates, Kind::N > 0 ? quads : slots);
+    const float service = debt_service(balance, monthly_rate(first.x, w.month.base_rate, quads[0].w), principal);
     const float count = income < first.y * service ? breaches + ONE : ZERO;
     const bool falls_short = is_short(shortfall(service, income), reserve, support);
     if (falls_short | (count >= first.z)) {
@@ -153,35 +158,56 @@ GPULOAN_DEVICE void pay_loan(Walker<Team>& w, i32 t, i32 loan, Quad state, Quad&
     place = {funds.balance, funds.reserve, funds.support, is_repaid ? DEAD : count};
 }
 
-// (5.3) of all loans; one that waits for its chips is charged interest.
+// Where a thread's loan has its rows.
+struct Rows {
+    const float* principal;
+    float* state;
+    const float* rates;
+    const Quad* slots;
+};
+
+template <class Kind, class Team>
+GPULOAN_DEVICE Rows rows_of(const Walker<Team>& w, i32 t, i32 loan) {
+    return {w.plan.loans.principal + static_cast<u32>(t * w.plan.size.n_loans + loan), state_of<Kind::N, true>(w, loan),
+            rates_of<Kind::N, true>(w, loan), slots_of<Kind::N>(w, loan)};
+}
+
+// Those of the thread's k-th loan from there.
+template <class Kind, class Team>
+GPULOAN_DEVICE Rows rows_after(const Rows& rows, i32 k) {
+    constexpr i32 TILES = Team::size / TILE, OWN = Team::block_size / TILE, FLOATS = ROW + Kind::N * TILE;
+    return {rows.principal + k * Team::size, rows.state + k * (OWN * FLOATS), rows.rates + k * (OWN * FLOATS),
+            rows.slots + k * (TILES * quads_of(Kind::N) * TILE)};
+}
+
+// (5.3) a loan's month; one that waits for its chips is charged interest.
+template <class Kind, class Team>
+GPULOAN_DEVICE void step_loan(Walker<Team>& w, i32 t, i32 loan, const Rows& rows) {
+    Quad& place = *reinterpret_cast<Quad*>(rows.state);
+    const Quad quad = place;
+    if (quad.w >= ZERO) {
+        pay_loan<Kind>(w, t, loan, quad, place, rows.rates, rows.slots, *rows.principal);
+    } else if (!Kind::SERVE && quad.w == WAITING) {  // once all chips are in service no loan waits for its first
+        place.x = exposure(quad.x, rate_of(w, loan));
+    }
+}
+
+// (5.3) of all loans. Where the next loan's rows are at a fixed distance, four share the loop's own instructions.
 template <class Kind, class Team>
 GPULOAN_DEVICE void pay_loans_of(Walker<Team>& w, i32 t) {
-    constexpr i32 N = Kind::N;
-    constexpr bool IS_STEADY = N > 0 && Team::size % TILE == 0;  // the next loan's rows are at a fixed distance
-    const float* principal = w.plan.loans.principal + static_cast<u32>(t * w.plan.size.n_loans + w.team.rank());
-    float* state = state_of<N, true>(w, w.team.rank());
-    const float* rates = rates_of<N, true>(w, w.team.rank());
-    const Quad* slots = slots_of<N>(w, w.team.rank());
-    GPULOAN_COPIES(IS_STEADY ? 4 : 1)  // four share the loop's own instructions
-    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size, principal += Team::size) {
-        if (!IS_STEADY) {
-            state = state_of<N, true>(w, loan);
-            rates = rates_of<N, true>(w, loan);
-            slots = slots_of<N>(w, loan);
-        }
-        Quad& place = *reinterpret_cast<Quad*>(state);
-        const Quad quad = place;
-        if (quad.w >= ZERO) {
-            pay_loan<Kind>(w, t, loan, quad, place, rates, slots, *principal);
-        } else if (!Kind::SERVE && quad.w == WAITING) {  // once all chips are in service no loan waits for its first
-            place.x = exposure(quad.x, rate_of(w, loan));
-        }
-        if (IS_STEADY) {
-            state += Team::block_size / TILE * (ROW + N * TILE);
-            rates += Team::block_size / TILE * (ROW + N * TILE);
-            slots += Team::size / TILE * N * TILE;
+    constexpr i32 SIZE = Team::size, COPIES = 4;
+    const i32 n = lanes_in_use(w);
+    i32 loan = w.team.rank();
+    if constexpr (Kind::N > 0 && SIZE % TILE == 0) {
+        Rows rows = rows_of<Kind>(w, t, loan);
+        GPULOAN_ROLLED
+        for (; loan + (COPIES - 1) * SIZE < n; loan += COPIES * SIZE, rows = rows_after<Kind, Team>(rows, COPIES)) {
+            GPULOAN_UNROLLED
+            for (i32 k = 0; k < COPIES; ++k) step_loan<Kind>(w, t, loan + k * SIZE, rows_after<Kind, Team>(rows, k));
         }
     }
+    GPULOAN_ROLLED
+    for (; loan < n; loan += SIZE) step_loan<Kind>(w, t, loan, rows_of<Kind>(w, t, loan));
 }
 
 // Written out for what most books are in most months: one or two deployments a loan, all in service, no caps.
@@ -224,10 +250,11 @@ GPULOAN_DEVICE void mature_loan(Walker<Team>& w, i32 t, i32 loan) {
 }
 
 template <class Team>
-GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void mature_loans(Walker<Team>& w, i32 t, Share share) {
+    if (!share.is_ours) return;
     const Span maturing = w.month.maturing;
     GPULOAN_ROLLED
-    for (i32 k = maturing.first + w.team.other_end(); k < maturing.end; k += Team::size) {
+    for (i32 k = maturing.first + share.rank; k < maturing.end; k += share.size) {
         const i32 loan = w.plan.lists.maturing[k];
         if (state_of(w, loan)[BREACHES] == MATURING) mature_loan(w, t, loan);
     }

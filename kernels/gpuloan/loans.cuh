@@ -58,7 +58,7 @@ GPULOAN_FUNCTION i32 cause_of(bool falls_short, bool matures, bool tenant_lost) 
 GPULOAN_FUNCTION Funds pay(float balance, float reserve, float support, float principal, float service, float income,
                            float reserve_months, float sweep) {
     const float need = shortfall(service, income);
-    const float surplus = greatest(income - service, ZERO);
+    const float surplus = greatest(-(service - income), ZERO);
     const float from_reserve = least(need, reserve);
     const float from_support = least(need - from_reserve, support);
     reserve = reserve - from_reserve;

@@ -134,10 +134,10 @@ struct Walker {
     float ahead(const float* rows, i32 k) const { return rows[place(k)]; }
 };
 
-// A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then for each slot a row of the rates of
-// contracts, negative where none is live. And what paths share: a quad for each slot (hours, opex, generation and in the
-// first slot the class of terms, margin in the first slot), two for each class of terms (floating, covenant, allowed, lockup;
-// reserve months, sweep, draw month, LTV cap). Loans have few terms: the lanes of a warp mostly read one class.
+// A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then a lane's rates of contracts, negative
+// where none is live. And what paths share: a quad for each slot, two at least (hours, opex, place of the generation's price,
+// and in the first the loan's margin, in the second its class of terms), two for each class of terms (floating, covenant,
+// allowed, lockup; reserve months, sweep, draw month, LTV cap). Loans have few terms: the lanes of a warp mostly read one class.
 constexpr i32 TILE = 32;
 constexpr i32 BALANCE = 0, RESERVE = 1, SUPPORT = 2, BREACHES = 3, QUAD = 4, ROW = QUAD * TILE;
 
@@ -155,6 +155,12 @@ GPULOAN_DEVICE float* tile_at(const Walker<Team>& w, u32 tile, u32 floats) {
     }
 }
 
+// Whole tiles: lanes beyond the last loan are DEAD.
+template <class Team>
+GPULOAN_DEVICE i32 lanes_in_use(const Walker<Team>& w) {
+    return (w.plan.size.n_loans + TILE - 1) / TILE * TILE;
+}
+
 // N: slots a loan where the compiler may know them, else 0. Unsigned: divisions are shifts and masks.
 template <i32 N = 0, bool IS_OWN = false, class Team>
 GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
@@ -162,31 +168,31 @@ GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
     return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + lane % TILE * QUAD;
 }
 
-// The rates of a loan's contracts, TILE apart.
+// The rates of a loan's contracts.
 template <i32 N = 0, bool IS_OWN = false, class Team>
 GPULOAN_DEVICE const float* rates_of(const Walker<Team>& w, i32 loan) {
     const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
-    return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + ROW + lane % TILE;
+    return tile_at<IS_OWN>(w, lane / TILE, ROW + n_slots * TILE) + ROW + lane % TILE * n_slots;
 }
+
+// Quads of a loan's slots.
+constexpr i32 quads_of(i32 n_slots) { return n_slots > 2 ? n_slots : 2; }
 
 // A loan's quads of slots, TILE apart.
 template <i32 N = 0, class Team>
 GPULOAN_DEVICE const Quad* slots_of(const Walker<Team>& w, i32 loan) {
-    const u32 lane = static_cast<u32>(loan), n_slots = N > 0 ? N : w.plan.size.n_slots;
-    return reinterpret_cast<const Quad*>(w.plan.loans.slots) + lane / TILE * (n_slots * TILE) + lane % TILE;
+    const u32 lane = static_cast<u32>(loan), n_quads = quads_of(N > 0 ? N : w.plan.size.n_slots);
+    return reinterpret_cast<const Quad*>(w.plan.loans.slots) + lane / TILE * (n_quads * TILE) + lane % TILE;
 }
-
-// The third number of a slot: four times the generation, its place in bytes; above it the class of a loan's terms.
-constexpr i32 CLASS_SHIFT = 10;
 
 struct Terms {
     Quad first, second;
 };
 
-// A loan's class of terms, from its first slot.
+// A loan's class of terms, of the last number of its second quad.
 template <class Team>
-GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, Quad slot) {
-    return reinterpret_cast<const Terms*>(w.plan.loans.classes)[static_cast<u32>(float_bits(slot.z)) >> CLASS_SHIFT];
+GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, float klass) {
+    return reinterpret_cast<const Terms*>(w.plan.loans.classes)[static_cast<u32>(float_bits(klass))];
 }
 
 // The rate of a deployment's contract.

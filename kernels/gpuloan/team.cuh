@@ -53,22 +53,31 @@ GPULOAN_DEVICE T* in_block(T* place, u32 block) {
 }
 #endif
 
-// A block of SIZE threads walks a path.
-template <i32 SIZE>
-struct Block {
-    static constexpr i32 size = SIZE, leaders = WARP, blocks = 1, block_size = SIZE;
+// Threads of a team that one of two phases between the same barriers keeps to itself.
+struct Share {
+    bool is_ours;
+    i32 rank, size;
+};
 
-    i32 rank() const { return static_cast<i32>(threadIdx.x); }
-    // Events of a phase begin here, those of another in the same interval there: the warps of both have work.
-    i32 other_end() const { return size - 1 - rank(); }
+// A block walks PATHS paths side by side, each with SIZE threads: as many lanes of every warp as there are warps' worth of
+// lanes for a path. So the few events that a month of a path has share a warp with those of its neighbour.
+template <i32 SIZE, i32 PATHS = 1>
+struct Block {
+    static constexpr i32 size = SIZE, leaders = WARP / PATHS, teams = PATHS, blocks = 1, block_size = SIZE;
+
+    i32 rank() const {
+        const i32 thread = static_cast<i32>(threadIdx.x);
+        return PATHS == 1 ? thread : thread / WARP * leaders + thread % leaders;
+    }
+    Share lower() const { return {rank() < size / 2, rank(), size / 2}; }
+    Share upper() const { return {rank() >= size / 2, rank() - size / 2, size / 2}; }
     // The first warp walks the market.
-    bool leads() const { return rank() < WARP; }
+    bool leads() const { return threadIdx.x < WARP; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { __syncthreads(); }
     bool any(bool x) const { return __syncthreads_or(x) != 0; }
-    // Paths side by side in a block, and this one's place.
-    static constexpr i32 teams = 1;
-    i32 place() const { return 0; }
+    // Which of the paths is this thread's.
+    i32 place() const { return static_cast<i32>(threadIdx.x) % WARP / leaders; }
 };
 
 // SIZE lanes of a warp walk a path; the warp's paths go through the months together, so that it never splits for good.
@@ -77,7 +86,8 @@ struct Lanes {
     static constexpr i32 size = SIZE, leaders = SIZE, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x) % SIZE; }
-    i32 other_end() const { return rank(); }  // there is one warp
+    Share lower() const { return {true, rank(), size}; }
+    Share upper() const { return lower(); }  // there is one warp
     bool leads() const { return true; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { __syncwarp(WHOLE_WARP); }
@@ -93,7 +103,8 @@ struct Cluster {
     u32 block = block_of_cluster();
 
     i32 rank() const { return static_cast<i32>(block) * SIZE + static_cast<i32>(threadIdx.x); }
-    i32 other_end() const { return size - 1 - rank(); }
+    Share lower() const { return {rank() < size / 2, rank(), size / 2}; }
+    Share upper() const { return {rank() >= size / 2, rank() - size / 2, size / 2}; }
     bool leads() const { return rank() < WARP; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { sync_cluster(); }

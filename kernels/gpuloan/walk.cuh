@@ -10,8 +10,12 @@ template <class Team>
 GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
     const Loans& loans = w.plan.loans;
     GPULOAN_ROLLED
-    for (i32 loan = w.team.rank(); loan < w.plan.size.n_loans; loan += Team::size) {
+    for (i32 loan = w.team.rank(); loan < lanes_in_use(w); loan += Team::size) {
         Quad& state = *reinterpret_cast<Quad*>(state_of<0, true>(w, loan));
+        if (loan >= w.plan.size.n_loans) {
+            state.w = DEAD;
+            continue;
+        }
         state = {loans.balance[loan], loans.reserve[loan], loans.support[loan], loans.first_month[loan] > 1 ? WAITING : ZERO};
         w.m.fates[loan] = draw_fate(w, loan);
     }
@@ -141,10 +145,11 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
 
 // The parties that default in month t, those decided early and those watched, with the contracts and loans in their hands.
 template <class Team>
-GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t, Share share) {
+    if (!share.is_ours) return;
     const i32 first = w.m.marks[t - 1].hits, n_hits = w.m.marks[t].hits - first;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < n_hits + w.m.counters[FALLEN]; k += Team::size) {
+    for (i32 k = share.rank; k < n_hits + w.m.counters[FALLEN]; k += share.size) {
         const Hand hand = hand_of(w, k < n_hits ? w.m.hits[first + k] : w.m.fallen[k - n_hits]);
         lose_contracts(w, t, hand.contracts);
         parent_defaults(w, hand.loans);
@@ -167,21 +172,21 @@ GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
         step_market(w, t);
         empty_lists(w, t);
     }
-    open_loans(w);
+    open_loans(w, w.team.upper());
     w.team.sync();
     if (w.plan.size.n_watched > 0) {
         watch(w, t);
         w.team.sync();
     }
-    parties_default(w, t);
-    step_contracts(w, t);
+    parties_default(w, t, w.team.lower());
+    step_contracts(w, t, w.team.upper());
     w.team.sync();
     look_ahead(w, t);
     pay_loans(w, t);
-    mature_loans(w, t);
+    mature_loans(w, t, w.team.upper());
     w.team.sync();
-    open_workouts(w, t);
-    settle_sales(w, t);
+    open_workouts(w, t, w.team.lower());
+    settle_sales(w, t, w.team.upper());
     w.team.sync();
 }
 
@@ -207,7 +212,7 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
         w.month = month_of(w, t);
         if (w.team.leads()) step_market(w, t);
         w.team.sync();
-        settle_sales(w, t);
+        settle_sales(w, t, w.team.upper());
         w.team.sync();
     }
     decide_late(w);

@@ -66,9 +66,10 @@ GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, i32 loan, i32 why) {
 
 // The defaults of month t, a thread each.
 template <class Team>
-GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t, Share share) {
+    if (!share.is_ours) return;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.m.counters[QUEUED]; k += Team::size) {
+    for (i32 k = share.rank; k < w.m.counters[QUEUED]; k += share.size) {
         const i32 entry = w.m.queue[k];
         open_workout(w, t, entry >> CAUSE_BITS, entry & ((1 << CAUSE_BITS) - 1));
     }
@@ -101,10 +102,11 @@ GPULOAN_DEVICE void sell(Walker<Team>& w, i32 t, Workout& place) {
 
 // The sales of month t, a thread each.
 template <class Team>
-GPULOAN_DEVICE void settle_sales(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void settle_sales(Walker<Team>& w, i32 t, Share share) {
+    if (!share.is_ours) return;
     const i32* const sales = sales_of(w, t);
     GPULOAN_ROLLED
-    for (i32 k = w.team.other_end(); k < w.m.marks[t].sales; k += Team::size) sell(w, t, w.m.workouts[sales[k]]);
+    for (i32 k = share.rank; k < w.m.marks[t].sales; k += share.size) sell(w, t, w.m.workouts[sales[k]]);
 }
 
 // A path's defaults join the integers of the run, all when the last chips are sold: 32 at once.

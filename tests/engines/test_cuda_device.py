@@ -143,7 +143,7 @@ def test_loading_leaves_nothing_for_the_first_launch(device, cupy):
 
 
 def test_blocks_of_a_multiprocessor_are_asked_of_the_driver(device):
-    assert device.size.blocks["simulate_block_128"] == 4  # the launch bound says 5 on another GPU
+    assert device.size.blocks["simulate_pair_128"] == 2  # the launch bound says 3 on another GPU
     assert device.size.blocks["simulate_block_256"] == 2
     assert set(device.size.blocks) == set(cuda_mapping.BLOCKS)
 

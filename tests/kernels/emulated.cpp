@@ -18,7 +18,7 @@ struct Kernel {
 #define KERNEL(name) CLUSTER(name, 1)
 const Kernel KERNELS[] = {
     KERNEL(draw_ahead),         KERNEL(simulate_plain),     KERNEL(simulate_small_8),  KERNEL(simulate_small_16),
-    KERNEL(simulate_block_128), KERNEL(simulate_block_256), KERNEL(simulate_block_512), KERNEL(simulate_large_512),
+    KERNEL(simulate_pair_128), KERNEL(simulate_block_256), KERNEL(simulate_block_512), KERNEL(simulate_large_512),
     KERNEL(close_loans),        KERNEL(close_paths),
     CLUSTER(simulate_cluster_2, 2), CLUSTER(simulate_cluster_4, 4), CLUSTER(simulate_cluster_8, 8),
 };

@@ -10,7 +10,7 @@
 namespace {
 
 using Address = std::uintptr_t;
-constexpr unsigned WARP_SIZE = 32, THREADS = 128;
+constexpr unsigned WARP_SIZE = 32, THREADS = 256;
 
 Address first_address;
 unsigned n_addresses;

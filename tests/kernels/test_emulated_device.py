@@ -48,18 +48,18 @@ pytestmark = pytest.mark.skipif(
 MAPPINGS = {
     "8 lanes": {},
     "16 lanes": {"SMALL_BOOK": 0},
-    "block of 128": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0},
-    "block of 256": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_128": 0},
-    "block of 512": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_128": 0, "BLOCK_OF_256": 0},
-    "cluster of 2": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (2,)},
-    "cluster of 4": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (4,)},
-    "cluster of 8": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "BLOCK_OF_512": 0, "CLUSTERS": (8,)},
+    "pair of 128": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0},
+    "block of 256": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "PAIR_OF_128": 0},
+    "block of 512": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "PAIR_OF_128": 0, "BLOCK_OF_256": 0},
+    "cluster of 2": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "PAIR_OF_128": 0, "BLOCK_OF_512": 0, "CLUSTERS": (2,)},
+    "cluster of 4": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "PAIR_OF_128": 0, "BLOCK_OF_512": 0, "CLUSTERS": (4,)},
+    "cluster of 8": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0, "PAIR_OF_128": 0, "BLOCK_OF_512": 0, "CLUSTERS": (8,)},
     "large": {"SMALL_BOOK": 0, "MIDDLE_BOOK": 0},
 }
 KERNELS = {
     "8 lanes": "simulate_small_8",
     "16 lanes": "simulate_small_16",
-    "block of 128": "simulate_block_128",
+    "pair of 128": "simulate_pair_128",
     "block of 256": "simulate_block_256",
     "block of 512": "simulate_block_512",
     "cluster of 2": "simulate_cluster_2",
@@ -95,8 +95,8 @@ def launched(plan: Any, n: int, device: Any) -> list[str]:
 def layout_classes(plan: Any) -> Any:
     """The class of terms of each lane."""
     layout = EMULATED.lay_out(plan)
-    slots = layout.parts["loans"]["slots"][:, 0, :, 2].reshape(-1)[: layout.size["n_loans"]]
-    return slots.view(np.int32) >> cuda_layout.CLASS_SHIFT
+    classes = layout.parts["loans"]["slots"][:, 1, :, 3].reshape(-1)[: layout.size["n_loans"]]
+    return classes.view(np.int32)
 
 
 def test_terms_of_a_class_are_those_of_its_loans():

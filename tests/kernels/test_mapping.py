@@ -41,8 +41,8 @@ def of_size(layout: Layout, n_loans: int) -> Layout:
         (1, "simulate_small_8", 128),
         (128, "simulate_small_8", 128),
         (129, "simulate_small_16", 128),
-        (257, "simulate_block_128", 128),
-        (1024, "simulate_block_128", 128),
+        (257, "simulate_pair_128", 256),
+        (1024, "simulate_pair_128", 256),
         (1025, "simulate_block_256", 256),
         (5120, "simulate_block_512", 512),
         (5121, "simulate_cluster_2", 512),
@@ -72,12 +72,18 @@ def test_the_blocks_of_a_cluster_hold_the_state_of_every_loan(layout, n_loans):
     assert len(keys) == len(local)  # no two tiles share a place
 
 
-def test_five_paths_a_multiprocessor_at_1024_loans(layout):
-    assert walk(of_size(layout, 1024), H200).blocks_a_multiprocessor == 5
+def test_six_paths_a_multiprocessor_at_1024_loans(layout):
+    chosen = walk(of_size(layout, 1024), H200)
+    assert chosen.blocks_a_multiprocessor * chosen.teams == 6
+
+
+def test_a_path_has_a_block_where_two_do_not_fit(layout):
+    assert walk(of_size(layout, 1024), TURING).kernel == "simulate_pair_128"
+    assert walk(of_size(layout, 1024), replace(TURING, shared_bytes_a_block=48 * 1024)).kernel == "simulate_block_256"
 
 
 def test_blocks_are_those_of_the_launch_bounds():
-    text = (KERNELS / "simulate.cu").read_text().replace("BLOCKS_OF_128)", "5)")
+    text = (KERNELS / "simulate.cu").read_text()
     bounds = re.findall(r"__launch_bounds__\(\d+, (\d+)\) (simulate_(?!plain)\w+)", text)
     assert {name: int(n) for n, name in bounds} == cuda_mapping.BLOCKS
 

@@ -133,7 +133,6 @@ def test_constants_of_both_sides():
     assert constant("demand.cuh", "MAX_LAUNCHES") == MAX_LAUNCHES
     assert constant("memory.cuh", "N_COUNTERS") == cuda_layout.COUNTERS
     assert constant("memory.cuh", "TILE") == cuda_layout.TILE
-    assert constant("memory.cuh", "CLASS_SHIFT") == cuda_layout.CLASS_SHIFT
     for name in ("DRAWS", "BEGINS", "MATURES", "OPENING_BITS"):
         assert constant("lanes.cuh", name) == getattr(cuda_layout, name)
     assert constant("plain.cuh", "QUEUE") * 12 == cuda_mapping.QUEUE_BYTES
