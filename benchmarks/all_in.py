@@ -2,10 +2,10 @@
 
     python benchmarks/all_in.py
 
-A path of 1,024 living loans of two deployments on a block of 128 threads, its parties all watched. Three sums. `executed`: every
+Two paths of 1,024 living loans of two deployments on a block of 256 threads, their parties all watched. Three sums. `executed`: every
 instruction as often as a warp issues it on such a book (issues.py, which needs g++), its loans taken as if all lived to the end;
 events come in 5 % of its loan-months. `least` and `most` need no book: every instruction is weighted by the warps that run it,
-all four where every turn of the month, or of the path, comes by, in a phase of events as many as its events fill; `least` counts
+all eight where every turn of the month, or of the path, comes by, in a phase of events as many as its events fill; `least` counts
 of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what comes before a loop as
 often as the loop. Shared out over the months: what a path does once, the months after the horizon in which chips are still sold,
 and what `draw_ahead` draws, a thread a path.
@@ -27,19 +27,23 @@ from gpuloan_mc.errors import EnvironmentProblem
 
 KERNEL, AHEAD_KERNEL = "simulate_pair_128", "draw_ahead"
 Costs = dict[str, list[float]]  # by phase: least and most
-LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 4, 2, 640  # AFTER: months after the horizon
+LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 8, 2, 640  # AFTER: months after the horizon
+PATHS, LANES = 2, 16  # of a block; of a warp, a path's
 GENERATIONS, LAUNCHES = 4, 5
 FOUR = 4  # watched parties that a thread looks at at once
-HITS, DUE, MATURITIES, DEFAULTS, SALES = 0.012, 0.02, 0.008, 0.005, 0.005  # events of a loan-month: 5 % together
+HITS, DUE, MATURITIES, DEFAULTS = 0.012, 0.02, 0.008, 0.005  # events of a loan-month; with the sales, 5 % together
+SHARE = sass.LANES / LOANS / MONTHS / PATHS  # of a loan-month in what a warp of a block does once
 COPIES = 4  # of the loop over lanes (kernels/gpuloan/lanes.cuh), which has versions for
 VERSIONS = 3  # books of one deployment, of two, and all others: one of them runs
 
 
 def warps_of(events: float) -> float:
-    """Mean number of warps that events, Poisson by month, keep busy, a lane each."""
-    mean, chance = 0.0, exp(-events)
+    """Mean number of warps that the events of a block's paths, Poisson by month, keep busy, a lane each."""
+    mean, at_most, chance = 0.0, 0.0, exp(-events)
     for known in range(ceil(events + 12 * events**0.5 + 12)):
-        mean += ceil(known / sass.LANES) * chance
+        at_most += chance
+        if known % LANES == 0:
+            mean += 1 - at_most**PATHS  # that one of them has more
         chance *= events / (known + 1)
     return mean
 
@@ -55,7 +59,7 @@ class Phase:
 PHASES = {
     "mean_overhang": Phase(GENERATIONS),  # a chain that every lane follows
     "step_market": Phase(1),
-    "watch": Phase(ceil(PARTIES / FOUR / sass.LANES), 1),  # of four neighbours hardly two fall in a month
+    "watch": Phase(ceil(PARTIES / FOUR / LANES), 1),  # of four neighbours hardly two fall in a month
     "lose_contracts": Phase(warps_of(HITS * LOANS)),
     "parent_defaults": Phase(warps_of(HITS * LOANS)),
     "parties_default": Phase(warps_of(HITS * LOANS)),
@@ -64,19 +68,18 @@ PHASES = {
     "open_loans": Phase(warps_of(MATURITIES * LOANS)),
     "mature_loans": Phase(warps_of(MATURITIES * LOANS)),
     "open_workouts": Phase(warps_of(DEFAULTS * LOANS)),
-    "settle_sales": Phase(warps_of(SALES * LOANS)),
 }
 ONCE = {  # what comes once a path
-    "start_loans": Phase(LOANS / sass.LANES),
-    "start_contracts": Phase(SLOTS * LOANS / sass.LANES),
-    "start_lists": Phase(PARTIES / sass.LANES),  # the longest
+    "start_loans": Phase(LOANS / LANES),
+    "start_contracts": Phase(SLOTS * LOANS / LANES),
+    "start_lists": Phase(PARTIES / LANES),  # the longest
     "start_market": Phase(1),
-    "draw_watched": Phase(PARTIES / sass.LANES),
+    "draw_watched": Phase(PARTIES / LANES),
     "decide_early": Phase(0),
     "list_early": Phase(0),
     "decide_late": Phase(0),
     "count_plain_loans": Phase(0),
-    "count_defaults": Phase(ceil(DEFAULTS * LOANS * MONTHS / sass.LANES)),
+    "settle_defaults": Phase(ceil(DEFAULTS * LOANS * MONTHS / LANES)),
 }
 AHEAD = {  # trips of the loops of draw_ahead, the outermost first
     "draw_demand": (MONTHS + AFTER,),
@@ -120,7 +123,7 @@ def lanes_of(kernel: Kernel) -> Lanes:
     for loop in kernel.loops:
         stores = [p for p in loop.body if kernel.instructions[p].operation == "STS.128"]
         loads = sum(kernel.instructions[p].operation == "LDG.E.128" for p in loop.body)
-        if len(stores) == COPIES and loads == COPIES * (SLOTS + 2):
+        if len(stores) == COPIES and loads == COPIES * (SLOTS + 1):
             ways = (kernel.before(store) & loop.body | {store + 1} for store in stores)  # and the branch after it
             found.append(Lanes(loop.body, kernel.always(loop).union(*ways)))
     if len(found) != 1:
@@ -186,7 +189,7 @@ class Turns:
 
 def turns_of(kernel: Kernel) -> Turns:
     month = loop_with(kernel, {"step_market", LANES_LOOP})
-    after = loop_with(kernel, {"step_market", "settle_sales"}, LANES_LOOP)
+    after = loop_with(kernel, {"step_market"}, LANES_LOOP)
     return Turns([loop for loop in kernel.loops if month.body < loop.body][-1], month, after)
 
 
@@ -194,12 +197,11 @@ def all_in(kernels: dict[str, Kernel]) -> dict[str, tuple[float, float]]:
     """By phase, the least and the most instructions of a lane a loan-month."""
     kernel, turns = kernels[KERNEL], turns_of(kernels[KERNEL])
     by_month = a_turn(kernel, turns.month, PHASES)
-    costs = {name: [sass.LANES / LOANS * warps for warps in cost] for name, cost in by_month.items()}
+    costs = {name: [MONTHS * SHARE * warps for warps in cost] for name, cost in by_month.items()}
     costs[LOOP] = [lanes_of(kernel).a_loan] * 2
-    share = sass.LANES / LOANS / MONTHS
     once, later = a_turn(kernel, turns.path, ONCE, (turns.month, turns.after)), a_turn(kernel, turns.after, PHASES)
-    costs[ONCE_A_PATH] = [share * sum(cost[k] for cost in once.values()) for k in range(2)]
-    costs[LATER] = [share * AFTER * sum(cost[k] for cost in later.values()) for k in range(2)]
+    costs[ONCE_A_PATH] = [SHARE * sum(cost[k] for cost in once.values()) for k in range(2)]
+    costs[LATER] = [SHARE * AFTER * sum(cost[k] for cost in later.values()) for k in range(2)]
     costs[DRAWN] = [instructions / LOANS / MONTHS for instructions in drawn_ahead(kernels[AHEAD_KERNEL])]
     return {name: (least, most) for name, (least, most) in costs.items()}
 
@@ -225,10 +227,10 @@ class Executed:
 def executed(kernels: dict[str, Kernel]) -> Executed:
     """What warps issue on the book of issues.py, every loan taken as alive."""
     plan, lanes = issues.book(), lanes_of(kernels[KERNEL])
-    share = sass.LANES / LOANS / MONTHS / issues.PATHS
+    share = PATHS * SHARE / issues.PATHS
     by_phase: dict[str, float] = defaultdict(float)
     exact = 0.0
-    for name, at_once in ((KERNEL, 2), (AHEAD_KERNEL, issues.PATHS)):
+    for name, at_once in ((KERNEL, PATHS), (AHEAD_KERNEL, issues.PATHS)):
         weights, is_exact = issues.placed(kernels[name], issues.issues_of(name, plan, at_once))
         rows = rows_of(kernels[name]) if name == KERNEL else [DRAWN] * kernels[name].called
         for position, (row, weight) in enumerate(zip(rows, weights, strict=True)):
@@ -253,7 +255,7 @@ def main() -> int:
 
 
 def print_table(bounds: dict[str, tuple[float, float]], run: Executed, registers: int) -> None:
-    events = 100 * (HITS + DUE + MATURITIES + DEFAULTS + SALES)
+    events = 100 * (HITS + DUE + MATURITIES + 2 * DEFAULTS)
     print(f"{KERNEL}, {registers} registers: a lane's slots a loan-month, events in {events:.0f} % of them\n")
     print(f"{'':28}{'least':>8}{'executed':>10}{'most':>8}")
     costs = {name: (least, run.by_phase.get(name, 0.0), most) for name, (least, most) in bounds.items()}

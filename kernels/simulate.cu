@@ -9,6 +9,14 @@
 #define GPULOAN_ARGUMENTS const __grid_constant__ gpuloan::Plan plan, const __grid_constant__ gpuloan::Run run
 #endif
 
+// Blocks of two paths that a multiprocessor is to hold. Where its shared memory has room for one or two, a third would only cost
+// registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define PAIRS 2
+#else
+#define PAIRS 3
+#endif
+
 using namespace gpuloan;
 
 // A thread a path: what no feedback reaches.
@@ -45,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) simulate_small_16(GPULOAN_A
 }
 
 // A block two paths.
-extern "C" __global__ void __launch_bounds__(256, 3) simulate_pair_128(GPULOAN_ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(256, PAIRS) simulate_pair_128(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<128, 2>, true>(plan, run, shared);
 }

@@ -29,10 +29,10 @@ from .numba_layout import (
 
 f32, i32 = np.float32, np.int32
 Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and scalars
-NO_MONTH = 0xFFFF  # start of a deployment that does not exist
+NO_MONTH = 0xFFFF  # after all months
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
-FOUR = 4  # watched parties that a thread looks at at once
+EIGHT = 8  # watched parties that a thread looks at at once
 DEPLOYMENT = np.dtype(  # struct Deployment of kernels/gpuloan/memory.cuh
     [(name, i32) for name in "generation vintage start in_service units tenant let_place contract_end".split()]
     + [(name, f32) for name in "contract_rate hours opex hourly_opex unit_share sale_pressure claim_recovery none".split()]
@@ -163,18 +163,18 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_classes": plan.obligors.hazard.shape[1],
         "n_factors": int(plan.obligors.n_factors),
         "n_loans": n_loans,
+        "n_lanes": -(-n_loans // TILE) * TILE,
         "n_slots": _n_slots(plan),
         "n_parties": int(obligors.n_active),
         "n_early": n_early,
         "first_late": int(obligors.phase_first[1]),
         "first_watched": int(obligors.phase_first[2]),
-        "n_watched": FOUR * len(_watched(obligors)[1]),
+        "n_eights": len(_watched(obligors)[1]),
         "n_fed_back": int(fed_back_classes(plan).sum()),
         "n_plain_runs": int(obligors.tile_run[obligors.phase_tile[1]]) if only_plain.any() else 0,
-        "has_caps": int((plan.loans.ltv_cap > 0).any()),
-        "latest_start": int(plan.deployments.start.max(initial=0)),
+        "steady_from": _steady_from(plan),
         "n_causes": n_causes,
-        "sale_rows": _power_of_two(int(plan.recovery.lag_max) + 1),
+        "release_rows": _power_of_two(int(plan.recovery.lag_max) + 1),
         "ring": _power_of_two(2 * n_loans * _n_slots(plan)),
         "n_cells": horizon * n_causes + segments,
         "n_columns": len(plan.segments),
@@ -182,6 +182,13 @@ def _size(plan: Plan, obligors: Obligors, n_early: int) -> dict[str, int]:
         "n_plain": len(plan.plain.key),
         "n_groups": plan.n_groups,
     }
+
+
+def _steady_from(plan: Plan) -> int:
+    """The month from which loans differ in their numbers alone (kernels/gpuloan/plan.cuh)."""
+    if (plan.loans.ltv_cap > 0).any() or _n_slots(plan) > 2:
+        return NO_MONTH
+    return int(max(plan.deployments.start.max(initial=0), plan.loans.draw_month.max(initial=0)))
 
 
 def _power_of_two(n: int) -> int:
@@ -196,14 +203,14 @@ def _hazards(plan: Plan) -> Part:
 
 
 def _watched(obligors: Obligors) -> tuple[I64, I64]:
-    """Positions of watched obligors in fours of one class, the last of a class filled with -1; and the class of each four."""
+    """Positions of watched obligors, (2, eights, 4), the eight of one class, the last of a class filled with -1; and the class."""
     n = np.diff(obligors.watched_class)
-    fours = -(-n // FOUR)
+    eights = -(-n // EIGHT)
     klass = np.repeat(np.arange(len(n)), n)
-    before = np.concatenate([[0], np.cumsum(FOUR * fours - n)])  # places that classes before are filled with
-    places = np.full(FOUR * int(fours.sum()), -1, np.int64)
+    before = np.concatenate([[0], np.cumsum(EIGHT * eights - n)])  # places that classes before are filled with
+    places = np.full(EIGHT * int(eights.sum()), -1, np.int64)
     places[np.arange(len(klass)) + before[klass]] = int(obligors.phase_first[2]) + np.arange(len(klass))
-    return places, np.repeat(np.arange(len(n)), fours)
+    return places.reshape(-1, 2, EIGHT // 2).transpose(1, 0, 2).reshape(-1), np.repeat(np.arange(len(n)), eights)
 
 
 def _obligors(obligors: Obligors, early: I64) -> Part:
@@ -412,27 +419,27 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
     d = n * size["n_slots"]
     hot = {
         "spot": 4 * g,
-        "released": 4 * g,
+        "released": 4 * g * size["release_rows"],
         "overhang": 4 * g,
         "contract": 4 * g,
-        "rent": 4 * g,
         "cumulative": 4 * c,
         "level": 4 * c,
         "counters": 4 * COUNTERS,
         "marks": 16 * (size["n_months"] + 1),
-        "theta": 4 * size["n_watched"],
-        "state": 4 * -(-n // TILE) * TILE * (STATE_ROWS + size["n_slots"]),
+        "notes": 2 * 8,
+        "theta": 4 * EIGHT * size["n_eights"],
+        "state": 4 * size["n_lanes"] * (STATE_ROWS + size["n_slots"]),
     }
     cold = {
         "log_hazard": 4 * c * (horizon + 1) if size["n_fed_back"] else 0,
+        "rents": 4 * g * (size["n_months"] + 1),
         "months": 4 * size["n_parties"],
         "hits": 4 * size["n_parties"],
-        "fallen": 4 * size["n_watched"],
+        "fallen": 4 * EIGHT * size["n_eights"],
         "contracts": 16 * d,
-        "queue": 4 * n,
-        "sales": 4 * n * size["sale_rows"],
         "fates": 8 * n,
         "workouts": 32 * n,
+        "due": 4 * d,
         "renewed": 4 * size["ring"],
     }
     part: Part = {}

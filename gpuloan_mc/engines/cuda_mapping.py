@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..paths.tally import GROUP_COLUMNS, LOAN_COLUMNS, Sums
 from ..plan import Plan
 from ..reference.market import MAX_LAUNCHES
+from ..reference.philox import ROUNDS, WEYL
 from .base import PathTable
 from .cuda_layout import STATE_ROWS, TILE, Layout
 
@@ -153,7 +154,7 @@ def launches(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fal
     """What to launch for a run, in this order."""
     threads = (THREADS, 1, 1)
     walks = layout.needs_market or prices
-    generations = 8 * THREADS * layout.size["n_generations"] if walks else 0  # two floats a thread and generation
+    generations = 12 * THREADS * layout.size["n_generations"] if walks else 0  # three floats a thread and generation
     result = [Launch("draw_ahead", (-(-n_paths // THREADS), 1, 1), threads, generations)]
     if layout.plain_runs:
         across = -(-(n_paths // 4 + 2) // THREADS)
@@ -222,8 +223,13 @@ def bytes_a_path(layout: Layout, device: Device, *, prices: bool = False) -> int
 
 def run_type(names: list[str]) -> np.dtype[Any]:
     """The layout of `gpuloan::Run`."""
-    numbers = [("seed", np.uint64), ("first_path", np.uint64), ("n_paths", np.int64), ("walks", np.int64)]
-    return np.dtype([*numbers, *((name, np.uint64) for name in names)], align=True)
+    numbers = [("first_path", np.uint64), ("n_paths", np.int64), ("walks", np.int64)]
+    return np.dtype([("keys", np.uint32, 2 * ROUNDS), *numbers, *((name, np.uint64) for name in names)], align=True)
+
+
+def round_keys(seed: int) -> NDArray[np.uint32]:
+    """(20,) the keys of Philox's rounds, two each (docs/model.md 1.6)."""
+    return np.array([(seed >> 32 * k) + n * weyl & 0xFFFFFFFF for n in range(ROUNDS) for k, weyl in enumerate(WEYL)], np.uint32)
 
 
 def run_struct(
@@ -231,7 +237,7 @@ def run_struct(
 ) -> bytes:
     """The bytes of `gpuloan::Run`, a kernel's second argument, given where each of `buffers` lies; 0: nowhere."""
     record = np.zeros((), run_type(list(addresses)))
-    record["seed"], record["first_path"], record["n_paths"] = seed, first_path, n_paths
+    record["keys"], record["first_path"], record["n_paths"] = round_keys(seed), first_path, n_paths
     record["walks"] = layout.needs_market or prices
     for name, address in addresses.items():
         record[name] = address

@@ -51,11 +51,17 @@ def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.ui
     return _round(c0, c1, c2, c3, k0, k1, u64(9))
 
 
+@lane_function
+def counter(path: np.uint64, purpose: np.uint64, step: np.uint64, entity: np.uint64) -> Words:
+    """The counter of a draw; path below 2^40."""
+    return path & LOW32, (path >> _32) | (purpose << _8) | (step << _16), entity & LOW32, entity >> _32
+
+
 @path_function
 def draw(seed: np.uint64, path: np.uint64, purpose: np.uint64, step: np.uint64, entity: np.uint64) -> Words:
     """The four words of a draw; path below 2^40."""
-    place = (path >> _32) | (purpose << _8) | (step << _16)
-    return philox(path & LOW32, place, entity & LOW32, entity >> _32, seed & LOW32, seed >> _32)
+    c0, c1, c2, c3 = counter(path, purpose, step, entity)
+    return philox(c0, c1, c2, c3, seed & LOW32, seed >> _32)
 
 
 @path_function

@@ -1,8 +1,8 @@
 // When obligors default (docs/model.md 3.3-3.6), and what follows for their plain loans (4).
 #pragma once
 
+#include "draws.cuh"
 #include "obligors.cuh"
-#include "philox.cuh"
 #include "plan.cuh"
 #include "tally.cuh"
 
@@ -146,7 +146,7 @@ GPULOAN_DEVICE const double* amounts_of(const Plan& plan, i32 loan) {
 // (4) LGD read at a score of the loan's draw and of F_0.
 GPULOAN_DEVICE double drawn_lgd(const Plan& plan, const Run& run, i64 row, i32 loan) {
     const Plain& plain = plan.plain;
-    const Words w = draw(run.seed, run.first_path + row, LOAN, 0, plain.key[loan]);
+    const Words w = draw(run, run.first_path + row, LOAN, 0, plain.key[loan]);
     const float systematic = plain.lgd_loading[loan] * run.factors[row];
     const float score = fma(plain.lgd_residual[loan], normal(w.w0), -systematic);
     const float* const table = plain.lgd_tables + plain.facts[4 * loan + LGD_TABLE] * SCORE_TABLE;

@@ -2,9 +2,9 @@
 // prices before the overhang (docs/model.md 2.1-2.6, 2.10, 3.1, 3.3).
 #pragma once
 
+#include "draws.cuh"
 #include "market.cuh"
 #include "obligors.cuh"
-#include "philox.cuh"
 #include "plan.cuh"
 #include "team.cuh"
 
@@ -31,7 +31,7 @@ GPULOAN_DEVICE void draw_demand(const Plan& plan, const Run& run, i64 row) {
     run.demand[row] = demand;
     GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
-        const Words w = draw(run.seed, run.first_path + row, MARKET, t, 0);
+        const Words w = draw(run, run.first_path + row, MARKET, t, 0);
         const i32 u = event_word(w.w0);
         i32 passed = 0;
         GPULOAN_ROLLED
@@ -53,7 +53,7 @@ GPULOAN_DEVICE void draw_factors(const Plan& plan, const Run& run, i64 row) {
     const u64 path = run.first_path + row;
     GPULOAN_ROLLED
     for (i32 first = 0; first < plan.size.n_factors && plan.size.n_factors > 1; first += 4) {
-        const Words w = draw(run.seed, path, FACTOR, 0, first / 4);
+        const Words w = draw(run, path, FACTOR, 0, first / 4);
         GPULOAN_ROLLED
         for (i32 k = first > 1 ? first : 1; k < first + 4 && k < plan.size.n_factors; ++k) {
             run.factors[k * run.n_paths + row] = normal(chosen(w, k - first));
@@ -61,7 +61,7 @@ GPULOAN_DEVICE void draw_factors(const Plan& plan, const Run& run, i64 row) {
     }
     float mixing = ONE, inverse = ONE;
     if (plan.hazards.is_t_copula) {
-        const float n = normal(chosen(draw_four(run.seed, path, MIXING, 0, 0), static_cast<i32>(path & 3)));
+        const float n = normal(chosen(draw_four(run, path, MIXING, 0, 0), static_cast<i32>(path & 3)));
         mixing = at_score(plan.hazards.mixing_table, n);
         inverse = at_score(plan.hazards.inverse_mixing_table, n);
     }
@@ -100,7 +100,7 @@ GPULOAN_DEVICE void draw_launches(const Plan& plan, const Run& run, i64 row) {
         float month = market.launch_first[family];
         GPULOAN_ROLLED
         for (i32 j = 0; j < MAX_LAUNCHES; ++j) {
-            const Words w = draw(run.seed, run.first_path + row, LAUNCH, j, family);
+            const Words w = draw(run, run.first_path + row, LAUNCH, j, family);
             if (j > 0) {
                 const float lag = at_score(market.launch_lag_tables + family * SCORE_TABLE, normal(w.w0));
                 month = (month + market.launch_cadence[family]) + lag;
@@ -114,24 +114,26 @@ GPULOAN_DEVICE void draw_launches(const Plan& plan, const Run& run, i64 row) {
     }
 }
 
-// (2.5) Theta_g(t), a chain over the launches.
-GPULOAN_DEVICE float obsolescence(const Plan& plan, const Run& run, i64 row, i32 g, i32 t) {
+// (2.5) Theta_g(t) of all generations, chains over the launches, `stride` apart: a launch's ramp is one for all.
+GPULOAN_DEVICE void add_obsolescence(const Plan& plan, const Run& run, i64 row, i32 t, float* thetas, i32 stride) {
     const Market& market = plan.market;
+    const i32 n = plan.size.n_generations;
     const float last = static_cast<float>(plan.size.n_months);
-    float theta = ZERO;
     GPULOAN_ROLLED
     for (i32 family = 0; family < plan.size.n_families; ++family) {
-        const float hit = market.hit_by_first[family * plan.size.n_generations + g];
+        const float* const hits = market.hit_by_first + family * n;
         GPULOAN_ROLLED
         for (i32 j = 0; j < MAX_LAUNCHES; ++j) {
             const i64 place = (family * MAX_LAUNCHES + j) * run.n_paths + row;
-            const float month = run.launch_month[place];
+            const float month = run.launch_month[place], size = run.launch_size[place];
             const float ramp = launch_ramp(static_cast<float>(t), month, market.launch_ramp_inverse[family]);
-            theta = fma(run.launch_size[place] * (j == 0 ? hit : ONE), ramp, theta);
+            GPULOAN_ROLLED
+            for (i32 g = 0; g < n; ++g) {
+                thetas[g * stride] = fma(size * (j == 0 ? hits[g] : ONE), ramp, thetas[g * stride]);
+            }
             if (month >= last) break;
         }
     }
-    return theta;
 }
 
 // (2.3), (2.10) spot premium s_0 + chi and utilisation of all months.
@@ -143,7 +145,7 @@ GPULOAN_DEVICE void draw_premium(const Plan& plan, const Run& run, i64 row) {
     run.used[row] = ZERO;
     GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
-        const u32 w = chosen(draw_four(run.seed, path, SPOT, t, 0), static_cast<i32>(path & 3));
+        const u32 w = chosen(draw_four(run, path, SPOT, t, 0), static_cast<i32>(path & 3));
         chi = decayed(chi, market.spot_decay, market.spot_shock, normal(w));
         run.premium[t * run.n_paths + row] = market.spot_premium + chi;
         run.used[t * run.n_paths + row] =
@@ -152,13 +154,14 @@ GPULOAN_DEVICE void draw_premium(const Plan& plan, const Run& run, i64 row) {
     }
 }
 
-// (2.4), (2.9) ln P before the overhang of all months. `columns`: two floats a generation for each thread of the block,
-// the normals of a month and the factors X.
+// (2.4), (2.9) ln P before the overhang of all months. `columns`: three floats a generation for each thread of the block,
+// the normals of a month, the factors X and Theta.
 GPULOAN_DEVICE void draw_generations(const Plan& plan, const Run& run, i64 row, float* columns) {
     const Market& market = plan.market;
     const i32 n = plan.size.n_generations, stride = static_cast<i32>(blockDim.x);
     float* const normals = columns + threadIdx.x;
     float* const factors = normals + n * stride;
+    float* const thetas = factors + n * stride;
     GPULOAN_ROLLED
     for (i32 g = 0; g < n; ++g) {
         factors[g * stride] = ZERO;
@@ -170,10 +173,14 @@ GPULOAN_DEVICE void draw_generations(const Plan& plan, const Run& run, i64 row, 
         const float demand = run.demand[t * run.n_paths + row];
         GPULOAN_ROLLED
         for (i32 first = 0; first < n; first += 4) {
-            const Words w = draw(run.seed, run.first_path + row, GENERATION, t, first / 4);
+            const Words w = draw(run, run.first_path + row, GENERATION, t, first / 4);
             GPULOAN_ROLLED
-            for (i32 g = first; g < first + 4 && g < n; ++g) normals[g * stride] = normal(chosen(w, g - first));
+            for (i32 g = first; g < first + 4 && g < n; ++g) {
+                normals[g * stride] = normal(chosen(w, g - first));
+                thetas[g * stride] = ZERO;
+            }
         }
+        add_obsolescence(plan, run, row, t, thetas, stride);
         GPULOAN_ROLLED
         for (i32 g = 0; g < n; ++g) {
             float shock = ZERO;
@@ -184,7 +191,7 @@ GPULOAN_DEVICE void draw_generations(const Plan& plan, const Run& run, i64 row, 
             factors[g * stride] = x;
             run.outside[(t * n + g) * run.n_paths + row] =
                 outside_log_price(demand, market.demand_beta[g], market.base_log_price[t * n + g], x,
-                                  obsolescence(plan, run, row, g, t));
+                                  thetas[g * stride]);
         }
     }
 }

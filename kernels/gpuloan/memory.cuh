@@ -8,8 +8,8 @@
 
 namespace gpuloan {
 
-// Places among `counters`.
-constexpr i32 QUEUED = 0, FALLEN = 1, DEFAULTED = 2, LAST_SALE = 3, N_COUNTERS = 4;
+// Places among `counters`: watched parties that fall this month, contracts that are due, defaults, month of the last sale.
+constexpr i32 FALLEN = 0, DUE = 1, DEFAULTED = 2, LAST_SALE = 3, N_COUNTERS = 4;
 
 // Four floats that are read and written at once.
 struct alignas(16) Quad {
@@ -46,21 +46,27 @@ struct alignas(16) Contract {
     float claim_rate, none;
 };
 
-// Where a month's entries end in `hits` and `renewed`, and how many there are in its row of `sales`.
+// A month of a path: where its entries end in `hits` and `renewed`, and where those begin there that are due in it.
 struct alignas(16) Mark {
-    i32 hits, renewed, sales, none;
+    i32 hits, renewed, first_due, n_due;  // n_due: with those of the tape
 };
 
-// What a loan's draw holds ready, should it default: flags and, above them, the months to its sale.
+// What the month's leader finds out for all: defaults before it, and what the word of a contract's end is below if its tenant stays.
+struct alignas(8) Note {
+    i32 defaults, stays;
+};
+
+// What a loan's draw holds ready, should it default: flags and, above them, the months to its sale; the word of its haircut.
 struct alignas(8) Fate {
     i32 bits;
-    float haircut;
+    u32 haircut_word;
 };
 
-// A loan that defaulted. `rest`: what is left after the contracts, and after the sale the lender's loss.
+// A loan that defaulted: its balance and reserve then, its month and cause; slots whose chips are sold, and whose contracts are
+// kept; months to the sale.
 struct alignas(16) Workout {
-    float ead, rest, haircut;
-    i32 loan, month_cause, sold, lag, none;  // sold: slots whose chips are
+    float balance, reserve;
+    i32 loan, month_cause, sold, kept, lag, none;
 };
 
 static_assert(sizeof(Month) == 32 && sizeof(Hand) == 32 && sizeof(Deployment) == 64, "rows that cuda_layout.py fills");
@@ -69,21 +75,22 @@ static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 16 && sizeof(Fate) == 8 
 struct Memory {
     // hot
     float* spot;    // (G,)
-    u32* released;  // (G,) chips that came back since the last market
-    float *overhang, *contract, *rent;         // (G,)
+    u32* released;  // (rows, G) chips that come back, a row a month
+    float *overhang, *contract;                // (G,)
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32* counters;
     Mark* marks;                               // (T + 1,)
-    Quad* theta;                               // (W / 4,) of watched parties
+    Note* notes;                               // (2,) of a month and the one before
+    Quad* theta;                               // (2, W / 8) of watched parties
     float* state;                              // (tiles, rows, TILE) of loans
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
+    float* rents;       // (T + 1, G) what a chip earns from a month on
     i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
     Contract* contracts;          // (slots, L)
-    i32 *queue, *sales;           // (L,) defaults of a month; (rows, L) workouts by month of sale
     Fate* fates;                  // (L,)
     Workout* workouts;            // (L,) in the order of defaults
-    i32* renewed;                 // a ring of contracts that were renewed
+    i32 *due, *renewed;           // (slots * L,) contracts that are due this month; a ring of those that were renewed
 };
 
 template <class T>
@@ -96,23 +103,23 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.released = at<u32>(hot, places.released);
     m.overhang = at<float>(hot, places.overhang);
     m.contract = at<float>(hot, places.contract);
-    m.rent = at<float>(hot, places.rent);
     m.spot = at<float>(hot, 0);  // first of all: its address takes no sum
     m.cumulative = at<float>(hot, places.cumulative);
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
     m.marks = at<Mark>(hot, places.marks);
+    m.notes = at<Note>(hot, places.notes);
     m.theta = at<Quad>(hot, places.theta);
     m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
+    m.rents = at<float>(cold, places.rents);
     m.months = at<i32>(cold, places.months);
     m.hits = at<i32>(cold, places.hits);
     m.fallen = at<i32>(cold, places.fallen);
     m.contracts = at<Contract>(cold, places.contracts);
-    m.queue = at<i32>(cold, places.queue);
-    m.sales = at<i32>(cold, places.sales);
     m.fates = at<Fate>(cold, places.fates);
     m.workouts = at<Workout>(cold, places.workouts);
+    m.due = at<i32>(cold, places.due);
     m.renewed = at<i32>(cold, places.renewed);
     return m;
 }
@@ -155,12 +162,6 @@ GPULOAN_DEVICE float* tile_at(const Walker<Team>& w, u32 tile, u32 floats) {
     }
 }
 
-// Whole tiles: lanes beyond the last loan are DEAD.
-template <class Team>
-GPULOAN_DEVICE i32 lanes_in_use(const Walker<Team>& w) {
-    return (w.plan.size.n_loans + TILE - 1) / TILE * TILE;
-}
-
 // N: slots a loan where the compiler may know them, else 0. Unsigned: divisions are shifts and masks.
 template <i32 N = 0, bool IS_OWN = false, class Team>
 GPULOAN_DEVICE float* state_of(const Walker<Team>& w, i32 loan) {
@@ -189,10 +190,10 @@ struct Terms {
     Quad first, second;
 };
 
-// A loan's class of terms, of the last number of its second quad.
+// A loan's class of terms: its second quad says which.
 template <class Team>
-GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, float klass) {
-    return reinterpret_cast<const Terms*>(w.plan.loans.classes)[static_cast<u32>(float_bits(klass))];
+GPULOAN_DEVICE const Terms& terms_of(const Walker<Team>& w, Quad second) {
+    return reinterpret_cast<const Terms*>(w.plan.loans.classes)[static_cast<u32>(float_bits(second.w))];
 }
 
 // The rate of a deployment's contract.

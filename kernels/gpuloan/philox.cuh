@@ -35,11 +35,16 @@ GPULOAN_FUNCTION Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
     return c;
 }
 
+// The counter of a draw; path below 2^40.
+GPULOAN_FUNCTION Words counter(u64 path, u32 purpose, u32 step, u64 entity) {
+    const u32 place = static_cast<u32>(path >> 32) | (purpose << 8) | (step << 16);
+    return {static_cast<u32>(path), place, static_cast<u32>(entity), static_cast<u32>(entity >> 32)};
+}
+
 // The four words of a draw; path below 2^40.
 GPULOAN_FUNCTION Words draw(u64 seed, u64 path, u32 purpose, u32 step, u64 entity) {
-    const u32 place = static_cast<u32>(path >> 32) | (purpose << 8) | (step << 16);
-    return philox(static_cast<u32>(path), place, static_cast<u32>(entity), static_cast<u32>(entity >> 32),
-                  static_cast<u32>(seed), static_cast<u32>(seed >> 32));
+    const Words c = counter(path, purpose, step, entity);
+    return philox(c.w0, c.w1, c.w2, c.w3, static_cast<u32>(seed), static_cast<u32>(seed >> 32));
 }
 
 // Where one word is needed: the words of the path's four neighbours, word `path & 3` its own.

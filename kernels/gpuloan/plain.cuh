@@ -76,7 +76,7 @@ GPULOAN_DEVICE void decide_run(const Plan& plan, const Run& run, CandidateQueue&
     const i32 end = obligors.run_first[r + 1];
     GPULOAN_ROLLED
     for (i32 p = obligors.run_first[r]; p < end; ++p) {
-        const Words w = draw(run.seed, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
+        const Words w = draw(run, four.path >> 2, OBLIGOR, 0, obligors.key[p]);
         const u32 words[4] = {w.w0, w.w1, w.w2, w.w3};
         bool has[4], has_any = false;
         GPULOAN_UNROLLED

@@ -8,13 +8,15 @@ namespace gpuloan {
 
 using u8 = unsigned char;
 
+constexpr u32 ROUNDS = 10;  // of Philox
 constexpr i32 SCORE_TABLE = 2 * 16 * 64;  // floats of a table of a normal score: a value and a slope for each cell
 
-// How many there are of what.
+// How many there are of what. `n_lanes`: loans to whole tiles. `steady_from`: the month from which all chips are in service and
+// all loans drawn; never, where a loan has an LTV cap or more than two deployments.
 struct Size {
-    i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_slots;
-    i32 n_parties, n_early, first_late, first_watched, n_watched, n_fed_back, n_plain_runs, has_caps;
-    i32 latest_start, n_causes, sale_rows, ring;
+    i32 horizon, n_months, n_generations, n_vintages, n_regimes, n_families, n_classes, n_factors, n_loans, n_lanes, n_slots;
+    i32 n_parties, n_early, first_late, first_watched, n_eights, n_fed_back, n_plain_runs;
+    i32 steady_from, n_causes, release_rows, ring;
     i32 n_cells, n_columns, n_all_loans, n_plain, n_groups;
 };
 
@@ -48,7 +50,8 @@ struct Hazards {
 
 // Obligors by position: decided before month 1, decided after the horizon, watched. A run shares one bound on the
 // rank of a word. `facts`: party or -1, first plain loan, end of plain loans, 0. `early`: parties decided before month 1.
-// `watched`: positions in fours of one class, `watched_class`, the last of a class filled with -1; and their parties.
+// `watched`: positions, (2, eights, 4), the eight of one class, `watched_class`, the last of a class filled with -1; and their
+// parties.
 struct Obligors {
     const u64 *key;
     const i32 *klass, *group, *facts;
@@ -117,8 +120,8 @@ struct Groups {
 
 // Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 spot, released, overhang, contract, rent, cumulative, level, counters, marks, theta, state;
-    i32 log_hazard, months, hits, fallen, contracts, queue, sales, fates, workouts, renewed;
+    i32 spot, released, overhang, contract, cumulative, level, counters, marks, notes, theta, state;
+    i32 log_hazard, rents, months, hits, fallen, contracts, fates, workouts, due, renewed;
     i32 hot_bytes, cold_bytes;
 };
 
@@ -138,7 +141,8 @@ struct Plan {
 
 // One launch: paths first_path to first_path + n_paths - 1 as rows 0 to n_paths - 1. Rows by month are (month, path).
 struct Run {
-    u64 seed, first_path;
+    u32 keys[2 * ROUNDS];  // of the rounds of Philox, two each
+    u64 first_path;
     i64 n_paths, walks;  // walks: 1 where months are walked, for loans or for prices
     i32 *regime;
     float *demand, *premium, *used, *outside, *launch_month, *launch_size, *factors, *mixing;

@@ -69,6 +69,7 @@ struct Block {
         const i32 thread = static_cast<i32>(threadIdx.x);
         return PATHS == 1 ? thread : thread / WARP * leaders + thread % leaders;
     }
+    Share all() const { return {true, rank(), size}; }
     Share lower() const { return {rank() < size / 2, rank(), size / 2}; }
     Share upper() const { return {rank() >= size / 2, rank() - size / 2, size / 2}; }
     // The first warp walks the market.
@@ -86,8 +87,9 @@ struct Lanes {
     static constexpr i32 size = SIZE, leaders = SIZE, blocks = 1, block_size = SIZE;
 
     i32 rank() const { return static_cast<i32>(threadIdx.x) % SIZE; }
-    Share lower() const { return {true, rank(), size}; }
-    Share upper() const { return lower(); }  // there is one warp
+    Share all() const { return {true, rank(), size}; }
+    Share lower() const { return all(); }  // there is one warp
+    Share upper() const { return all(); }
     bool leads() const { return true; }
     void sync_leaders() const { __syncwarp(WHOLE_WARP); }
     void sync() const { __syncwarp(WHOLE_WARP); }
@@ -103,6 +105,7 @@ struct Cluster {
     u32 block = block_of_cluster();
 
     i32 rank() const { return static_cast<i32>(block) * SIZE + static_cast<i32>(threadIdx.x); }
+    Share all() const { return {true, rank(), size}; }
     Share lower() const { return {rank() < size / 2, rank(), size / 2}; }
     Share upper() const { return {rank() >= size / 2, rank() - size / 2, size / 2}; }
     bool leads() const { return rank() < WARP; }

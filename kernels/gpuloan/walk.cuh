@@ -5,12 +5,12 @@
 
 namespace gpuloan {
 
-// Month 0 of loans.
+// Month 0 of loans. Lanes beyond the last are DEAD.
 template <class Team>
 GPULOAN_DEVICE void start_loans(Walker<Team>& w) {
     const Loans& loans = w.plan.loans;
     GPULOAN_ROLLED
-    for (i32 loan = w.team.rank(); loan < lanes_in_use(w); loan += Team::size) {
+    for (i32 loan = w.team.rank(); loan < w.plan.size.n_lanes; loan += Team::size) {
         Quad& state = *reinterpret_cast<Quad*>(state_of<0, true>(w, loan));
         if (loan >= w.plan.size.n_loans) {
             state.w = DEAD;
@@ -40,13 +40,14 @@ GPULOAN_DEVICE void start_lists(Walker<Team>& w) {
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.marks[k] = {0, 0, 0, 0};
+    if (w.team.rank() == 0) w.m.notes[0] = {0, 0};
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
 }
 
 template <class Team>
 GPULOAN_DEVICE u32 obligor_word(const Walker<Team>& w, i32 p) {
-    const Words words = draw_four(w.run.seed, w.path(), OBLIGOR, 0, w.plan.obligors.key[p]);
+    const Words words = draw_four(w.run, w.path(), OBLIGOR, 0, w.plan.obligors.key[p]);
     return chosen(words, static_cast<i32>(w.path() & 3));
 }
 
@@ -92,25 +93,35 @@ template <class Team>
 GPULOAN_DEVICE void draw_watched(Walker<Team>& w) {
     float* const thetas = &w.m.theta[0].x;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.plan.size.n_watched; k += Team::size) {
+    for (i32 k = w.team.rank(); k < 8 * w.plan.size.n_eights; k += Team::size) {
         const i32 p = w.plan.obligors.watched[k];
         thetas[k] = p < 0 ? bits_float(INFINITE) : own_threshold(w.plan, w.run, w.row, p, obligor_word(w, p));
     }
 }
 
-// (3.5) watched parties that default in month t, four of one class a thread. Which zero is the least changes no comparison.
+GPULOAN_DEVICE float least_of(Quad theta) { return least(least(theta.x, theta.y), least(theta.z, theta.w)); }
+
+// Which of four a level has reached, a bit each.
+GPULOAN_DEVICE u32 reached(float level, Quad theta) {
+    return (level >= theta.x) | (level >= theta.y) << 1 | (level >= theta.z) << 2 | (level >= theta.w) << 3;
+}
+
+// (3.5) watched parties that default in month t, eight of one class a thread: four, and four half the list further, so that
+// neighbours read neighbours. Which zero is the least changes no comparison.
 template <class Team>
 GPULOAN_DEVICE void watch(Walker<Team>& w, i32 t) {
     const Obligors& obligors = w.plan.obligors;
+    const i32 n_eights = w.plan.size.n_eights;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.plan.size.n_watched / 4; k += Team::size) {
+    for (i32 k = w.team.rank(); k < n_eights; k += Team::size) {
         const float level = w.m.level[obligors.watched_class[k]];
-        const Quad theta = w.m.theta[k];
-        if (!(level >= least(least(theta.x, theta.y), least(theta.z, theta.w)))) continue;
-        u32 left = (level >= theta.x) | (level >= theta.y) << 1 | (level >= theta.z) << 2 | (level >= theta.w) << 3;
+        const Quad low = w.m.theta[k], high = w.m.theta[n_eights + k];
+        if (!(level >= least(least_of(low), least_of(high)))) continue;
+        u32 left = reached(level, low) | reached(level, high) << 4;
         GPULOAN_ROLLED
         for (; left != 0; left &= left - 1) {
-            const i32 place = 4 * k + __popc(~left & (left - 1));  // of the lowest bit
+            const i32 bit = __popc(~left & (left - 1));  // the lowest
+            const i32 place = bit < 4 ? 4 * k + bit : 4 * (n_eights + k - 1) + bit;
             const i32 party = obligors.watched_party[static_cast<u32>(place)];
             (&w.m.theta[0].x)[place] = bits_float(INFINITE);  // never again
             w.m.months[party] = t;
@@ -146,47 +157,57 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
 // The parties that default in month t, those decided early and those watched, with the contracts and loans in their hands.
 template <class Team>
 GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t, Share share) {
-    if (!share.is_ours) return;
-    const i32 first = w.m.marks[t - 1].hits, n_hits = w.m.marks[t].hits - first;
+    const i32 first = w.m.marks[t - 1].hits, n_hits = w.m.marks[t].hits - first, finger = share.rank % FINGERS;
     GPULOAN_ROLLED
-    for (i32 k = share.rank; k < n_hits + w.m.counters[FALLEN]; k += share.size) {
+    for (i32 k = share.rank / FINGERS; k < n_hits + w.m.counters[FALLEN]; k += share.size / FINGERS) {
         const Hand hand = hand_of(w, k < n_hits ? w.m.hits[first + k] : w.m.fallen[k - n_hits]);
-        lose_contracts(w, t, hand.contracts);
-        parent_defaults(w, hand.loans);
+        lose_contracts(w, t, hand.contracts, finger);
+        parent_defaults(w, t, hand.loans, finger);
     }
 }
 
-// Lists that fill in month t.
+// What all threads read of month t, written by one: lists that are empty yet, and contracts that are due, by the tape and those
+// renewed renewal_term months ago.
 template <class Team>
-GPULOAN_DEVICE void empty_lists(Walker<Team>& w, i32 t) {
+GPULOAN_DEVICE void begin_month(Walker<Team>& w, i32 t) {
     if (w.team.rank() != 0) return;
-    w.m.counters[QUEUED] = w.m.counters[FALLEN] = 0;
-    w.m.marks[t].renewed = w.m.marks[t - 1].renewed;
+    const Recovery& recovery = w.plan.recovery;
+    const i32 before = t - recovery.renewal_term;
+    Mark& mark = w.m.marks[t];
+    mark.renewed = w.m.marks[t - 1].renewed;
+    mark.n_due = w.month.due.end - w.month.due.first;
+    if (before >= 1) {
+        mark.first_due = w.m.marks[before - 1].renewed;
+        mark.n_due += w.m.marks[before].renewed - mark.first_due;
+    }
+    w.m.counters[FALLEN] = w.m.counters[DUE] = 0;
+    w.m.notes[t & 1] = {w.m.counters[DEFAULTED], recovery.renewal[w.run.regime[w.place(t)]]};
 }
 
-// Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics.
+// Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics. The workouts of the
+// month before stand beside the market, which their chips reach a month later at the earliest.
 template <class Team>
 GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
+    const Share lower = w.team.lower(), upper = w.team.upper();
     w.month = month_of(w, t);
     if (w.team.leads()) {
         step_market(w, t);
-        empty_lists(w, t);
+        begin_month(w, t);
     }
-    open_loans(w, w.team.upper());
+    if (upper.is_ours) {
+        open_workouts(w, t - 1, upper);
+        open_loans(w, upper);
+    }
     w.team.sync();
-    if (w.plan.size.n_watched > 0) {
-        watch(w, t);
-        w.team.sync();
-    }
-    parties_default(w, t, w.team.lower());
-    step_contracts(w, t, w.team.upper());
+    if (upper.is_ours) list_due(w, t, upper);
+    watch(w, t);
+    w.team.sync();
+    if (lower.is_ours) parties_default(w, t, lower);
+    if (upper.is_ours) step_contracts(w, t, upper);
     w.team.sync();
     look_ahead(w, t);
     pay_loans(w, t);
-    mature_loans(w, t, w.team.upper());
-    w.team.sync();
-    open_workouts(w, t, w.team.lower());
-    settle_sales(w, t, w.team.upper());
+    if (upper.is_ours) mature_loans(w, t, upper);
     w.team.sync();
 }
 
@@ -206,18 +227,18 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     const i32 horizon = w.plan.size.horizon;
     GPULOAN_ROLLED
     for (i32 t = 1; t <= horizon; ++t) step_month(w, t);
+    open_workouts(w, horizon, w.team.all());
+    w.team.sync();
     GPULOAN_ROLLED
     for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
         if (!w.team.any(t <= w.m.counters[LAST_SALE])) break;
         w.month = month_of(w, t);
         if (w.team.leads()) step_market(w, t);
         w.team.sync();
-        settle_sales(w, t, w.team.upper());
-        w.team.sync();
     }
     decide_late(w);
     count_plain_loans(w);
-    count_defaults(w);
+    settle_defaults(w);
     w.team.sync();
 }
 

@@ -5,15 +5,59 @@
 
 namespace gpuloan {
 
+// (6.3) chips of a draw that has lapsed are not sold.
+GPULOAN_DEVICE bool has_lapsed(i32 t, i32 draw_month, const Deployment& deployment) {
+    return draw_month > t && deployment.in_service >= draw_month;
+}
+
+// (6.1)-(6.3) what a default does to contracts and chips, and when these are sold: their month is known at once. Its cause stands
+// in the workout as if no tenant were lost.
+template <class Team>
+GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, Workout& workout) {
+    const i32 loan = workout.loan, why = workout.month_cause & ((1 << CAUSE_BITS) - 1);
+    const i32 fate = w.m.fates[loan].bits, lag = fate >> LAG_SHIFT;
+    const i32 draw_month = w.plan.loans.draw_month[loan], n = w.plan.loans.n_deployments[loan];
+    i32 sold = 0, kept = 0, all = 0;
+    GPULOAN_ROLLED
+    for (i32 j = 0; j < n; ++j) {
+        const i32 d = j * w.plan.size.n_loans + loan;
+        const Deployment& deployment = deployment_of(w, d);
+        i32 state = w.m.contracts[d].state;
+        all |= state;
+        if (fate & STEPS_IN && state & LET && deployment.start <= t) {
+            kept |= 1 << j;
+        } else if (!has_lapsed(t, draw_month, deployment)) {
+            sold |= 1 << j;
+            release(w, t + lag, deployment, state);
+        }
+        w.m.contracts[d].state = state & ~LET;
+    }
+    const i32 cause = why == PARENT ? PARENT : cause_of(why != COVENANT, why == MATURITY, (all & CLAIM) != 0);
+    workout.month_cause = t << CAUSE_BITS | cause;
+    workout.sold = sold;
+    workout.kept = kept;
+    workout.lag = lag;
+    atomicMax(w.m.counters + LAST_SALE, t + lag);
+}
+
+// The defaults of month t, a thread each.
+template <class Team>
+GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t, Share share) {
+    GPULOAN_ROLLED
+    for (i32 k = w.m.notes[t & 1].defaults + share.rank; k < w.m.counters[DEFAULTED]; k += share.size) {
+        open_workout(w, t, w.m.workouts[k]);
+    }
+}
+
 // (6.2) what is left after a kept deployment, or after the claim that its tenant's default left.
 template <class Team>
 GPULOAN_DEVICE float after_contract(const Walker<Team>& w, i32 t, const Deployment& deployment, const Contract& contract,
-                                    bool is_kept, float haircut, float rest) {
+                                    float cost_growth, bool is_kept, float haircut, float rest) {
     const Recovery& recovery = w.plan.recovery;
     const i32 left = months_left(contract.end, t);
     const float rate = is_kept ? let_rate(w, deployment) : contract.claim_rate;
-    const float value = contract_value(deployment.hours, rate, deployment.opex, w.month.cost_growth,
-                                       recovery.opex_stress, recovery.contract_annuity[left]);
+    const float value = contract_value(deployment.hours, rate, deployment.opex, cost_growth, recovery.opex_stress,
+                                       recovery.contract_annuity[left]);
     if (!is_kept) return after_claim(rest, deployment.claim_recovery, value);
     const i32 g = deployment.generation, n = w.plan.size.n_generations;
     const float chips = deployment.unit_share * value_of(w, t, deployment);
@@ -22,107 +66,65 @@ GPULOAN_DEVICE float after_contract(const Walker<Team>& w, i32 t, const Deployme
                              recovery.sale_keep);
 }
 
-// (6.3) chips of a draw that has lapsed are not sold.
-GPULOAN_DEVICE bool has_lapsed(i32 t, i32 draw_month, const Deployment& deployment) {
-    return draw_month > t && deployment.in_service >= draw_month;
-}
-
-// Where the workouts that end in a month are listed. A row is used again once its month is over: lags are shorter than the
-// rows are many.
+// (6.2) what is left after all contracts, of a default in month t.
 template <class Team>
-GPULOAN_DEVICE i32* sales_of(const Walker<Team>& w, i32 month) {
-    return w.m.sales + static_cast<i64>(month & (w.plan.size.sale_rows - 1)) * w.plan.size.n_loans;
-}
-
-// (6.1), (6.2) and the month of the sale; `why` is the cause as if no tenant were lost.
-template <class Team>
-GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, i32 loan, i32 why) {
-    const Fate fate = w.m.fates[loan];
-    const bool steps_in = fate.bits & STEPS_IN;
-    const Quad state = *reinterpret_cast<const Quad*>(state_of(w, loan));
-    const float ead = exposure(state.x, rate_of(w, loan));
-    const i32 draw_month = w.plan.loans.draw_month[loan], n = w.plan.loans.n_deployments[loan];
-    float rest = ead - state.y;
-    i32 sold = 0, all = 0;
+GPULOAN_DEVICE float after_contracts(const Walker<Team>& w, i32 t, const Workout& workout, float cost_growth, float haircut,
+                                     float rest) {
     GPULOAN_ROLLED
-    for (i32 j = 0; j < n; ++j) {
-        const i32 d = j * w.plan.size.n_loans + loan;
-        const Deployment& deployment = deployment_of(w, d);
+    for (i32 j = 0; j < w.plan.loans.n_deployments[workout.loan]; ++j) {
+        const i32 d = j * w.plan.size.n_loans + workout.loan;
         const Contract contract = w.m.contracts[d];
-        const bool is_kept = steps_in && contract.state & LET && deployment.start <= t;
+        const bool is_kept = workout.kept >> j & 1;
         if (is_kept || contract.state & CLAIM) {
-            rest = after_contract(w, t, deployment, contract, is_kept, fate.haircut, rest);
+            rest = after_contract(w, t, deployment_of(w, d), contract, cost_growth, is_kept, haircut, rest);
         }
-        if (!is_kept && !has_lapsed(t, draw_month, deployment)) sold |= 1 << j;
-        w.m.contracts[d].state = contract.state & ~LET;
-        all |= contract.state;
     }
-    const i32 cause = why == PARENT ? PARENT : cause_of(why != COVENANT, why == MATURITY, (all & CLAIM) != 0);
-    const i32 lag = fate.bits >> LAG_SHIFT, month = t + lag, place = next_place(w.m.counters + DEFAULTED);
-    w.m.workouts[place] = {ead, rest, fate.haircut, loan, t << CAUSE_BITS | cause, sold, lag, 0};
-    sales_of(w, month)[next_place(&w.m.marks[month].sales)] = place;
-    atomicMax(w.m.counters + LAST_SALE, month);
+    return rest;
 }
 
-// The defaults of month t, a thread each.
+// (6.3) proceeds of a sale in month t.
 template <class Team>
-GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t, Share share) {
-    if (!share.is_ours) return;
-    GPULOAN_ROLLED
-    for (i32 k = share.rank; k < w.m.counters[QUEUED]; k += share.size) {
-        const i32 entry = w.m.queue[k];
-        open_workout(w, t, entry >> CAUSE_BITS, entry & ((1 << CAUSE_BITS) - 1));
-    }
-}
-
-// (6.3) proceeds, (6.4) loss.
-template <class Team>
-GPULOAN_DEVICE void sell(Walker<Team>& w, i32 t, Workout& place) {
+GPULOAN_DEVICE float proceeds(const Walker<Team>& w, i32 t, const Workout& workout, float haircut) {
     const Recovery& recovery = w.plan.recovery;
-    const Workout workout = place;
-    const float lag = static_cast<float>(workout.lag);
+    const float cost_growth = month_of(w, t).cost_growth, lag = static_cast<float>(workout.lag);
     float total = ZERO;
     GPULOAN_ROLLED
     for (i32 j = 0; workout.sold >> j != 0; ++j) {
         if (!(workout.sold >> j & 1)) continue;
-        const i32 d = j * w.plan.size.n_loans + workout.loan;
-        const Deployment& deployment = deployment_of(w, d);
+        const Deployment& deployment = deployment_of(w, j * w.plan.size.n_loans + workout.loan);
         const float depth = w.plan.market.inverse_depth[t * w.plan.size.n_generations + deployment.generation];
-        const float price = sale_price(value_of(w, t, deployment), workout.haircut, deployment.sale_pressure, depth,
-                                       recovery.sale_keep);
-        const float storage = recovery.storage_share * (deployment.hourly_opex * w.month.cost_growth);
+        const float price =
+            sale_price(value_of(w, t, deployment), haircut, deployment.sale_pressure, depth, recovery.sale_keep);
+        const float storage = recovery.storage_share * (deployment.hourly_opex * cost_growth);
         total = add_proceeds(total, deployment.unit_share, price, storage, lag);
-        i32 state = w.m.contracts[d].state;
-        release(w, deployment, state);
-        w.m.contracts[d].state = state;
     }
-    place.rest = loss(w.plan.loans.kept_share[workout.loan], workout.rest, recovery.lender_discount[workout.lag],
-                      greatest(total, ZERO));
+    return greatest(total, ZERO);
 }
 
-// The sales of month t, a thread each.
+// (6.1)-(6.4) a default's exposure and loss, which join the integers of the run.
 template <class Team>
-GPULOAN_DEVICE void settle_sales(Walker<Team>& w, i32 t, Share share) {
-    if (!share.is_ours) return;
-    const i32* const sales = sales_of(w, t);
-    GPULOAN_ROLLED
-    for (i32 k = share.rank; k < w.m.marks[t].sales; k += share.size) sell(w, t, w.m.workouts[sales[k]]);
+GPULOAN_DEVICE void settle_default(const Walker<Team>& w, const Workout& workout) {
+    const Recovery& recovery = w.plan.recovery;
+    const i32 loan = workout.loan, t = workout.month_cause >> CAUSE_BITS, cause = workout.month_cause & ((1 << CAUSE_BITS) - 1);
+    const Month month = month_of(w, t);
+    const float haircut = share_of_table(recovery.haircut_table, w.m.fates[loan].haircut_word);
+    const float ead = exposure(workout.balance, rate_of(w, loan, month.base_rate));
+    const float rest = after_contracts(w, t, workout, month.cost_growth, haircut, ead - workout.reserve);
+    const float lost = loss(w.plan.loans.kept_share[loan], rest, recovery.lender_discount[workout.lag],
+                            proceeds(w, t + workout.lag, workout, haircut));
+    const double commitment = w.plan.loans.commitment_cents[loan];
+    const i32 index = w.plan.loans.index[loan];
+    const i64 ead_cents = to_cents(commitment, ead), lost_cents = to_cents(commitment, lost);
+    add_to_path(w.plan, w.run, w.row, index, t, cause, ead_cents, lost_cents);
+    add_to_loan(w.run, index, cause, ead_cents, lost_cents, 1);
 }
 
-// A path's defaults join the integers of the run, all when the last chips are sold: 32 at once.
+// A path's defaults, all when the last chips are sold: 32 at once, where a month has a few.
 template <class Team>
-GPULOAN_DEVICE void count_defaults(const Walker<Team>& w) {
+GPULOAN_DEVICE void settle_defaults(const Walker<Team>& w) {
     if (!w.is_active) return;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k < w.m.counters[DEFAULTED]; k += Team::size) {
-        const Workout workout = w.m.workouts[k];
-        const double commitment = w.plan.loans.commitment_cents[workout.loan];
-        const i32 index = w.plan.loans.index[workout.loan], month = workout.month_cause >> CAUSE_BITS;
-        const i32 cause = workout.month_cause & ((1 << CAUSE_BITS) - 1);
-        const i64 ead = to_cents(commitment, workout.ead), lost = to_cents(commitment, workout.rest);
-        add_to_path(w.plan, w.run, w.row, index, month, cause, ead, lost);
-        add_to_loan(w.run, index, cause, ead, lost, 1);
-    }
+    for (i32 k = w.team.rank(); k < w.m.counters[DEFAULTED]; k += Team::size) settle_default(w, w.m.workouts[k]);
 }
 
 }  // namespace gpuloan

@@ -22,8 +22,9 @@ template <class Team>
 GPULOAN_DEVICE void start_market(Walker<Team>& w) {
     const Market& market = w.plan.market;
     GPULOAN_ROLLED
+    for (i32 k = w.team.rank(); k < w.plan.size.release_rows * w.plan.size.n_generations; k += Team::size) w.m.released[k] = 0;
+    GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < w.plan.size.n_generations; g += Team::size) {
-        w.m.released[g] = 0;
         w.m.overhang[g] = ZERO;
         const float logarithm = log_price(w.ahead(w.run.outside, g), ZERO, ZERO, market.own_weight,
                                           market.overhang_impact, market.price_floor[g]);
@@ -38,15 +39,23 @@ GPULOAN_DEVICE void start_market(Walker<Team>& w) {
     }
 }
 
+// (2.7) chips that come back in a month, this one or one to come. A row is used again once its month is over: lags are shorter
+// than the rows are many.
+template <class Team>
+GPULOAN_DEVICE u32* released_in(const Walker<Team>& w, i32 month) {
+    return w.m.released + (month & (w.plan.size.release_rows - 1)) * w.plan.size.n_generations;
+}
+
 // (2.7) overhang of the chips that came back in t-1.
 template <class Team>
 GPULOAN_DEVICE void step_overhang(Walker<Team>& w, i32 t) {
     const Market& market = w.plan.market;
     const i32 n = w.plan.size.n_generations;
+    u32* const released = released_in(w, t - 1);
     GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
-        const float chips = static_cast<float>(static_cast<i64>(w.m.released[g]) + market.calendar[t * n + g]);
-        w.m.released[g] = 0;
+        const float chips = static_cast<float>(static_cast<i64>(released[g]) + market.calendar[t * n + g]);
+        released[g] = 0;
         w.m.overhang[g] =
             next_overhang(w.m.overhang[g], market.overhang_decay, chips, market.inverse_depth[t * n + g]);
     }
@@ -75,7 +84,7 @@ GPULOAN_DEVICE void step_prices(Walker<Team>& w, i32 t, float mean) {
                                           market.overhang_impact, market.price_floor[place]);
         const float contract = exp(logarithm);
         w.m.contract[g] = contract;
-        w.m.rent[g] = yearly_rent(contract, used, market.hourly_cost[place], market.annuity[place]);
+        w.m.rents[place] = yearly_rent(contract, used, market.hourly_cost[place], market.annuity[place]);
         if (t > w.plan.size.horizon) continue;
         const float spot = spot_price(logarithm, w.ahead(w.run.premium, t));
         w.m.spot[g] = spot_rate(spot, used, w.plan.recovery.spot_keep);
@@ -116,23 +125,20 @@ GPULOAN_DEVICE void step_market(Walker<Team>& w, i32 t) {
 template <class Team>
 GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
     if (!w.team.leads() || t >= w.plan.size.n_months) return;
-    const i32 n = w.plan.size.n_generations;
-    const u64 month = w.place(t + 1);
+    const i32 n = w.plan.size.n_generations, k = w.team.rank();
     GPULOAN_ROLLED
-    for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
-        prefetch(w.run.outside + w.place((t + 1) * n + g));
-    }
-    if (w.team.rank() == 0) prefetch(w.run.used + month);
-    if (w.team.rank() == 1) prefetch(w.run.premium + month);
-    if (w.team.rank() == 2) prefetch(w.run.regime + month);
+    for (i32 g = k; g < n; g += Team::leaders) prefetch(w.run.outside + w.place((t + 1) * n + g));
+    const void* const rows[] = {w.run.used, w.run.premium, w.run.regime};
+    if (k < 3) prefetch(static_cast<const u32*>(k == 0 ? rows[0] : k == 1 ? rows[1] : rows[2]) + w.place(t + 1));
 }
 
-// (2.11) C_v, computed where it is asked for.
+// (2.11) C_v in a month up to this one, computed where it is asked for.
 template <class Team>
 GPULOAN_DEVICE float value_of(const Walker<Team>& w, i32 t, const Deployment& deployment) {
     const Market& market = w.plan.market;
     const i32 g = deployment.generation;
-    return chip_value(w.m.rent[g], market.value_cap[t * w.plan.size.n_vintages + deployment.vintage], market.scrap_value[g]);
+    const float earned = w.m.rents[t * w.plan.size.n_generations + g];
+    return chip_value(earned, market.value_cap[t * w.plan.size.n_vintages + deployment.vintage], market.scrap_value[g]);
 }
 
 }  // namespace gpuloan

@@ -95,8 +95,7 @@ def launched(plan: Any, n: int, device: Any) -> list[str]:
 def layout_classes(plan: Any) -> Any:
     """The class of terms of each lane."""
     layout = EMULATED.lay_out(plan)
-    classes = layout.parts["loans"]["slots"][:, 1, :, 3].reshape(-1)[: layout.size["n_loans"]]
-    return classes.view(np.int32)
+    return layout.parts["loans"]["slots"][:, 1, :, 3].reshape(-1)[: layout.size["n_loans"]].view(np.int32)
 
 
 def test_terms_of_a_class_are_those_of_its_loans():
