@@ -99,10 +99,10 @@ def phase_of(kernel: Kernel, position: int, names: Iterable[str] = (*PHASES, LAN
     return next((name for name in names if name in found), OTHER)
 
 
-def loop_with(kernel: Kernel, has: set[str], lacks: str = "") -> Loop:
-    """The last of the largest loops with these phases and without that: others lie around it."""
+def loops_with(kernel: Kernel, has: set[str], lacks: str = "") -> list[Loop]:
+    """The loops with these phases and without that, the outermost first."""
     phases = {loop: {phase_of(kernel, p) for p in loop.body} for loop in kernel.loops}
-    return [loop for loop, found in phases.items() if has <= found and lacks not in found][-1]
+    return [loop for loop, found in phases.items() if has <= found and lacks not in found]
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ class Turns:
 
 
 def turns_of(kernel: Kernel) -> Turns:
-    month = loop_with(kernel, {"step_market", LANES_LOOP})
-    after = loop_with(kernel, {"step_market"}, LANES_LOOP)
+    *_, month = loops_with(kernel, {"step_market", LANES_LOOP})
+    after, *_ = loops_with(kernel, {"step_market"}, LANES_LOOP)
     return Turns([loop for loop in kernel.loops if month.body < loop.body][-1], month, after)
 
 
@@ -238,7 +238,7 @@ def executed(kernels: dict[str, Kernel]) -> Executed:
             if name == KERNEL and position in lanes.body:
                 cost = (1.0 if position in lanes.paying else cost) / COPIES
             by_phase[row] += cost
-            exact += cost * is_exact[position]
+            exact += cost * (is_exact[position] or (name == KERNEL and position in lanes.paying))
     return Executed(dict(by_phase), exact / sum(by_phase.values()), issues.events_of(plan))
 
 

@@ -32,6 +32,7 @@ Part = dict[str, Any]  # a struct's fields, in the order of plan.cuh: arrays and
 NO_MONTH = 0xFFFF  # after all months
 TILE = 32  # loans whose rows lie together: a warp's
 STATE_ROWS = 4  # floats of a loan's state, before the rates of its contracts
+SMALL_BOOK = 128  # GPU loans: up to here eight lanes a path, then sixteen
 EIGHT = 8  # watched parties that a thread looks at at once
 DEPLOYMENT = np.dtype(  # struct Deployment of kernels/gpuloan/memory.cuh
     [(name, i32) for name in "generation vintage start in_service units tenant let_place contract_end".split()]
@@ -403,14 +404,15 @@ def _groups(plan: Plan) -> Part:
     }
 
 
-COUNTERS = 4
+COUNTERS = 3
 BANKS = 128  # bytes of a row of shared memory's banks
 
 
-def _apart(n_bytes: int) -> int:
-    """Bytes from one path's hot memory to the next: a quarter of a row off, so that four paths of a warp, eight lanes
-    each, meet no bank of another's."""
-    return n_bytes + (BANKS // 4 - n_bytes) % BANKS
+def _apart(n_bytes: int, n_loans: int) -> int:
+    """Bytes from one path's hot memory to the next: as much off a whole row as a path has lanes of a warp, so that paths that
+    share one, four or two, meet no bank of another's."""
+    own = BANKS // (4 if n_loans <= SMALL_BOOK else 2)
+    return n_bytes + (own - n_bytes) % BANKS
 
 
 def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
@@ -425,8 +427,7 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "cumulative": 4 * c,
         "level": 4 * c,
         "counters": 4 * COUNTERS,
-        "marks": 16 * (size["n_months"] + 1),
-        "notes": 2 * 8,
+        "marks": 32 * (size["n_months"] + 1),
         "theta": 4 * EIGHT * size["n_eights"],
         "state": 4 * size["n_lanes"] * (STATE_ROWS + size["n_slots"]),
     }
@@ -435,11 +436,10 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "rents": 4 * g * (size["n_months"] + 1),
         "months": 4 * size["n_parties"],
         "hits": 4 * size["n_parties"],
-        "fallen": 4 * EIGHT * size["n_eights"],
+        "fallen": 4 * (size["n_parties"] + EIGHT * size["n_eights"]),
         "contracts": 16 * d,
         "fates": 8 * n,
         "workouts": 32 * n,
-        "due": 4 * d,
         "renewed": 4 * size["ring"],
     }
     part: Part = {}
@@ -450,6 +450,6 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
             part[name] = i32(place)
             place += -(-n_bytes // 16) * 16
         totals.append(place)
-    totals[0] = _apart(totals[0])
+    totals[0] = _apart(totals[0], n)
     part |= {"hot_bytes": i32(totals[0]), "cold_bytes": i32(totals[1])}
     return part, totals[0], totals[1]

@@ -14,12 +14,11 @@ from ..plan import Plan
 from ..reference.market import MAX_LAUNCHES
 from ..reference.philox import ROUNDS, WEYL
 from .base import PathTable
-from .cuda_layout import STATE_ROWS, TILE, Layout
+from .cuda_layout import SMALL_BOOK, STATE_ROWS, TILE, Layout
 
 THREADS = 128  # of kernels whose threads are paths or groups
 LARGE = 512  # threads of a block of a large book
-SMALL_BOOK = 128  # GPU loans: up to here eight lanes a path, …
-MIDDLE_BOOK = 256  # … sixteen, …
+MIDDLE_BOOK = 256  # GPU loans: up to here several paths a warp, …
 PAIR_OF_128 = 1024  # … 128 threads of a block that walks two paths, …
 BLOCK_OF_256 = 2048  # … of 256, …
 BLOCK_OF_512 = 5120  # … of 512, ten loans a thread, …
@@ -193,9 +192,7 @@ def buffers(layout: Layout, n_paths: int, device: Device, *, prices: bool = Fals
     return {
         "regime": scratch(i32, months, n_paths),
         "demand": scratch(f32, months, n_paths),
-        "premium": scratch(f32, walked, n_paths),
-        "used": scratch(f32, walked, n_paths),
-        "outside": scratch(f32, walked, n_generations, n_paths),
+        "outside": scratch(f32, walked, n_generations + 2, n_paths),
         "launch_month": scratch(f32, launched, n_paths),
         "launch_size": scratch(f32, launched, n_paths),
         "factors": scratch(f32, max(size["n_factors"], 1), n_paths),
@@ -223,7 +220,7 @@ def bytes_a_path(layout: Layout, device: Device, *, prices: bool = False) -> int
 
 def run_type(names: list[str]) -> np.dtype[Any]:
     """The layout of `gpuloan::Run`."""
-    numbers = [("first_path", np.uint64), ("n_paths", np.int64), ("walks", np.int64)]
+    numbers = [("seed", np.uint64), ("first_path", np.uint64), ("n_paths", np.int64), ("walks", np.int64)]
     return np.dtype([("keys", np.uint32, 2 * ROUNDS), *numbers, *((name, np.uint64) for name in names)], align=True)
 
 
@@ -237,7 +234,8 @@ def run_struct(
 ) -> bytes:
     """The bytes of `gpuloan::Run`, a kernel's second argument, given where each of `buffers` lies; 0: nowhere."""
     record = np.zeros((), run_type(list(addresses)))
-    record["keys"], record["first_path"], record["n_paths"] = round_keys(seed), first_path, n_paths
+    record["keys"], record["seed"] = round_keys(seed), seed
+    record["first_path"], record["n_paths"] = first_path, n_paths
     record["walks"] = layout.needs_market or prices
     for name, address in addresses.items():
         record[name] = address

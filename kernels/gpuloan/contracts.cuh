@@ -48,12 +48,13 @@ GPULOAN_DEVICE void lose_contracts(Walker<Team>& w, i32 t, Span contracts, i32 f
 // (5.2) whether the tenant of a contract that has ended stays.
 template <class Team>
 GPULOAN_DEVICE bool renews(const Walker<Team>& w, i32 t, i32 d) {
-    const Words words = draw_four(w.run, w.path(), RENEWAL, t, w.plan.deployments.key[d]);
-    const i32 u = event_word(chosen(words, static_cast<i32>(w.path() & 3)));
-    return u < w.m.notes[t & 1].stays;
+    // under the seed: the keys of all rounds would be loaded by every warp, and few have a contract that ends
+    const Words words = draw_four(w.run.seed, w.path(), RENEWAL, t, w.plan.deployments.key[static_cast<u32>(d)]);
+    const i32 u = event_word(chosen(words, w.word()));
+    return u < w.m.marks[t].stays;
 }
 
-// (5.1), (5.2) a contract that is let begins or may end: its tenant has fallen before, or it renews, or its chips come back. Contracts of
+// (5.1), (5.2) a contract begins or may end: its tenant has fallen before, or it renews, or its chips come back. Contracts of
 // who falls this month are left to `lose_contracts`, which another thread may be at.
 template <class Team>
 GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
@@ -61,6 +62,7 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
     const Deployment& deployment = deployment_of(w, d);
     Contract& contract = w.m.contracts[d];
     const i32 state = contract.state;
+    if (!(state & LET)) return;
     const i32 fallen = w.m.months[deployment.tenant];
     if (fallen == t || (fallen > t && contract.end >= t)) return;
     if (fallen < t || !renews(w, t, d)) {
@@ -74,24 +76,17 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
     w.m.renewed[next_place(&w.m.marks[t].renewed) & (w.plan.size.ring - 1)] = d;
 }
 
-// Lists what is due in month t, by the tape and those renewed renewal_term months ago, but for what is over by now: as many warps
-// as it fills then go through what follows.
-template <class Team>
-GPULOAN_DEVICE void list_due(Walker<Team>& w, i32 t, Share share) {
-    const Span tape = w.month.due;
-    const i32 n_tape = tape.end - tape.first, first = w.m.marks[t].first_due, n = w.m.marks[t].n_due;
-    GPULOAN_ROLLED
-    for (i32 k = share.rank; k < n; k += share.size) {
-        const i32* const place = k < n_tape ? w.plan.lists.due + static_cast<u32>(tape.first + k)
-                                            : w.m.renewed + static_cast<u32>((first + k - n_tape) & (w.plan.size.ring - 1));
-        if (w.m.contracts[*place].state & LET) w.m.due[next_place(w.m.counters + DUE)] = *place;
-    }
-}
-
+// Contracts that are due in month t: by the tape, then those renewed renewal_term months ago.
 template <class Team>
 GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t, Share share) {
+    const Span tape = w.month.due;
+    const i32 n_tape = tape.end - tape.first, first = w.m.marks[t].first_due;
     GPULOAN_ROLLED
-    for (i32 k = share.rank; k < w.m.counters[DUE]; k += share.size) contract_due(w, t, w.m.due[k]);
+    for (i32 k = share.rank; k < w.m.marks[t].n_due; k += share.size) {
+        const i32* const place = k < n_tape ? w.plan.lists.due + static_cast<u32>(tape.first + k)
+                                            : w.m.renewed + static_cast<u32>((first + k - n_tape) & (w.plan.size.ring - 1));
+        contract_due(w, t, *place);
+    }
 }
 
 }  // namespace gpuloan

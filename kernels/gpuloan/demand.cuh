@@ -128,7 +128,7 @@ GPULOAN_DEVICE void add_obsolescence(const Plan& plan, const Run& run, i64 row, 
             const float month = run.launch_month[place], size = run.launch_size[place];
             const float ramp = launch_ramp(static_cast<float>(t), month, market.launch_ramp_inverse[family]);
             GPULOAN_ROLLED
-            for (i32 g = 0; g < n; ++g) {
+            for (i32 g = 0; g < n && ramp != ZERO; ++g) {  // fma(x, 0, y) is y
                 thetas[g * stride] = fma(size * (j == 0 ? hits[g] : ONE), ramp, thetas[g * stride]);
             }
             if (month >= last) break;
@@ -136,21 +136,23 @@ GPULOAN_DEVICE void add_obsolescence(const Plan& plan, const Run& run, i64 row, 
     }
 }
 
-// (2.3), (2.10) spot premium s_0 + chi and utilisation of all months.
+// (2.3), (2.10) spot premium s_0 + chi and utilisation of all months, in a month's row behind its prices.
 GPULOAN_DEVICE void draw_premium(const Plan& plan, const Run& run, i64 row) {
     const Market& market = plan.market;
     const u64 path = run.first_path + row;
+    const i64 n = plan.size.n_generations, stride = (n + 2) * run.n_paths;
+    float* premium = run.outside + n * run.n_paths + row;
     float chi = ZERO;
-    run.premium[row] = market.spot_premium + chi;
-    run.used[row] = ZERO;
+    premium[0] = market.spot_premium + chi;
+    premium[run.n_paths] = ZERO;
     GPULOAN_ROLLED
     for (i32 t = 1; t <= plan.size.n_months; ++t) {
+        premium += stride;
         const u32 w = chosen(draw_four(run, path, SPOT, t, 0), static_cast<i32>(path & 3));
         chi = decayed(chi, market.spot_decay, market.spot_shock, normal(w));
-        run.premium[t * run.n_paths + row] = market.spot_premium + chi;
-        run.used[t * run.n_paths + row] =
-            utilisation(run.demand[t * run.n_paths + row], market.utilisation_level, market.utilisation_slope,
-                        market.utilisation_low, market.utilisation_high);
+        premium[0] = market.spot_premium + chi;
+        premium[run.n_paths] = utilisation(run.demand[t * run.n_paths + row], market.utilisation_level, market.utilisation_slope,
+                                           market.utilisation_low, market.utilisation_high);
     }
 }
 
@@ -189,7 +191,7 @@ GPULOAN_DEVICE void draw_generations(const Plan& plan, const Run& run, i64 row, 
             const float x =
                 decayed(factors[g * stride], market.generation_decay, market.generation_shock[g], shock);
             factors[g * stride] = x;
-            run.outside[(t * n + g) * run.n_paths + row] =
+            run.outside[(t * (n + 2) + g) * run.n_paths + row] =
                 outside_log_price(demand, market.demand_beta[g], market.base_log_price[t * n + g], x,
                                   thetas[g * stride]);
         }

@@ -8,8 +8,8 @@
 
 namespace gpuloan {
 
-// Places among `counters`: watched parties that fall this month, contracts that are due, defaults, month of the last sale.
-constexpr i32 FALLEN = 0, DUE = 1, DEFAULTED = 2, LAST_SALE = 3, N_COUNTERS = 4;
+// Places among `counters`: parties that fall this month, defaults, month of the last sale.
+constexpr i32 FALLEN = 0, DEFAULTED = 1, LAST_SALE = 2, N_COUNTERS = 3;
 
 // Four floats that are read and written at once.
 struct alignas(16) Quad {
@@ -46,14 +46,10 @@ struct alignas(16) Contract {
     float claim_rate, none;
 };
 
-// A month of a path: where its entries end in `hits` and `renewed`, and where those begin there that are due in it.
+// A month of a path: where its entries end in `hits` and `renewed`; defaults before it; contracts that are due, those renewed
+// from `first_due` on; and what the word of a contract that ends is below if its tenant stays.
 struct alignas(16) Mark {
-    i32 hits, renewed, first_due, n_due;  // n_due: with those of the tape
-};
-
-// What the month's leader finds out for all: defaults before it, and what the word of a contract's end is below if its tenant stays.
-struct alignas(8) Note {
-    i32 defaults, stays;
+    i32 hits, renewed, defaults, first_due, n_due, stays, none[2];
 };
 
 // What a loan's draw holds ready, should it default: flags and, above them, the months to its sale; the word of its haircut.
@@ -70,7 +66,7 @@ struct alignas(16) Workout {
 };
 
 static_assert(sizeof(Month) == 32 && sizeof(Hand) == 32 && sizeof(Deployment) == 64, "rows that cuda_layout.py fills");
-static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 16 && sizeof(Fate) == 8 && sizeof(Workout) == 32, "its bytes");
+static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 32 && sizeof(Fate) == 8 && sizeof(Workout) == 32, "its bytes");
 
 struct Memory {
     // hot
@@ -80,17 +76,16 @@ struct Memory {
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32* counters;
     Mark* marks;                               // (T + 1,)
-    Note* notes;                               // (2,) of a month and the one before
     Quad* theta;                               // (2, W / 8) of watched parties
     float* state;                              // (tiles, rows, TILE) of loans
     // cold
     float* log_hazard;  // (C, H + 1) of classes that are fed back
     float* rents;       // (T + 1, G) what a chip earns from a month on
-    i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (W,) watched parties that fall this month
+    i32 *months, *hits, *fallen;  // (A,) default months, parties by month; (A + W,) this month's, the watched behind those
     Contract* contracts;          // (slots, L)
     Fate* fates;                  // (L,)
     Workout* workouts;            // (L,) in the order of defaults
-    i32 *due, *renewed;           // (slots * L,) contracts that are due this month; a ring of those that were renewed
+    i32* renewed;                 // a ring of contracts that were renewed
 };
 
 template <class T>
@@ -108,7 +103,6 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
     m.marks = at<Mark>(hot, places.marks);
-    m.notes = at<Note>(hot, places.notes);
     m.theta = at<Quad>(hot, places.theta);
     m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
@@ -119,7 +113,6 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.contracts = at<Contract>(cold, places.contracts);
     m.fates = at<Fate>(cold, places.fates);
     m.workouts = at<Workout>(cold, places.workouts);
-    m.due = at<i32>(cold, places.due);
     m.renewed = at<i32>(cold, places.renewed);
     return m;
 }
@@ -136,9 +129,15 @@ struct Walker {
     Month month;     // that is walked
 
     u64 path() const { return run.first_path + row; }
-    // Where a row of (rows, paths) has the path; a launch has fewer than 2^32.
-    u64 place(i32 k) const { return wide_product(static_cast<u32>(k), static_cast<u32>(run.n_paths)) + static_cast<u64>(row); }
-    float ahead(const float* rows, i32 k) const { return rows[place(k)]; }
+    // Of four words, one for each of neighbouring paths, which is the path's.
+    i32 word() const { return static_cast<i32>((static_cast<u32>(run.first_path) + static_cast<u32>(row)) & 3); }
+    // What row k of (rows, paths) has of the path; a launch has fewer than 2^30.
+    template <class T>
+    const T& ahead(const T* rows, i32 k) const {
+        static_assert(sizeof(T) == 4, "");
+        const u64 bytes = wide_product(static_cast<u32>(k), 4 * static_cast<u32>(run.n_paths));
+        return *reinterpret_cast<const T*>(reinterpret_cast<const u8*>(rows + row) + bytes);
+    }
 };
 
 // A tile of loans: a quad of state a lane (balance, reserve, support, breaches), then a lane's rates of contracts, negative

@@ -120,8 +120,8 @@ struct Groups {
 
 // Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 spot, released, overhang, contract, cumulative, level, counters, marks, notes, theta, state;
-    i32 log_hazard, rents, months, hits, fallen, contracts, fates, workouts, due, renewed;
+    i32 spot, released, overhang, contract, cumulative, level, counters, marks, theta, state;
+    i32 log_hazard, rents, months, hits, fallen, contracts, fates, workouts, renewed;
     i32 hot_bytes, cold_bytes;
 };
 
@@ -139,13 +139,14 @@ struct Plan {
     Places memory;
 };
 
-// One launch: paths first_path to first_path + n_paths - 1 as rows 0 to n_paths - 1. Rows by month are (month, path).
+// One launch: paths first_path to first_path + n_paths - 1 as rows 0 to n_paths - 1. Rows by month are (month, path). `outside`:
+// (month, generations + 2, path), log prices before the overhang, spot premium, utilisation.
 struct Run {
     u32 keys[2 * ROUNDS];  // of the rounds of Philox, two each
-    u64 first_path;
+    u64 seed, first_path;
     i64 n_paths, walks;  // walks: 1 where months are walked, for loans or for prices
     i32 *regime;
-    float *demand, *premium, *used, *outside, *launch_month, *launch_size, *factors, *mixing;
+    float *demand, *outside, *launch_month, *launch_size, *factors, *mixing;
     float *log_hazard;
     u8 *arena;
     i32 *counts;  // (plain loans, H + 1) defaults of those whose LGD is fixed

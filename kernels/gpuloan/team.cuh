@@ -53,7 +53,7 @@ GPULOAN_DEVICE T* in_block(T* place, u32 block) {
 }
 #endif
 
-// Threads of a team that one of two phases between the same barriers keeps to itself.
+// Threads of a team that a phase keeps to itself, beside others between the same barriers.
 struct Share {
     bool is_ours;
     i32 rank, size;

@@ -39,8 +39,7 @@ GPULOAN_DEVICE void start_lists(Walker<Team>& w) {
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < size.n_parties; k += Team::size) w.m.months[k] = NEVER;
     GPULOAN_ROLLED
-    for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.marks[k] = {0, 0, 0, 0};
-    if (w.team.rank() == 0) w.m.notes[0] = {0, 0};
+    for (i32 k = w.team.rank(); k <= size.n_months; k += Team::size) w.m.marks[k] = {};
     GPULOAN_ROLLED
     for (i32 k = w.team.rank(); k < N_COUNTERS; k += Team::size) w.m.counters[k] = 0;
 }
@@ -48,7 +47,7 @@ GPULOAN_DEVICE void start_lists(Walker<Team>& w) {
 template <class Team>
 GPULOAN_DEVICE u32 obligor_word(const Walker<Team>& w, i32 p) {
     const Words words = draw_four(w.run, w.path(), OBLIGOR, 0, w.plan.obligors.key[p]);
-    return chosen(words, static_cast<i32>(w.path() & 3));
+    return chosen(words, w.word());
 }
 
 // (3.5), (3.6) default months of the parties that no feedback reaches, and how many fall in each month.
@@ -157,12 +156,12 @@ GPULOAN_DEVICE void decide_late(Walker<Team>& w) {
 // The parties that default in month t, those decided early and those watched, with the contracts and loans in their hands.
 template <class Team>
 GPULOAN_DEVICE void parties_default(Walker<Team>& w, i32 t, Share share) {
-    const i32 first = w.m.marks[t - 1].hits, n_hits = w.m.marks[t].hits - first, finger = share.rank % FINGERS;
     GPULOAN_ROLLED
-    for (i32 k = share.rank / FINGERS; k < n_hits + w.m.counters[FALLEN]; k += share.size / FINGERS) {
-        const Hand hand = hand_of(w, k < n_hits ? w.m.hits[first + k] : w.m.fallen[k - n_hits]);
-        lose_contracts(w, t, hand.contracts, finger);
-        parent_defaults(w, t, hand.loans, finger);
+    for (i32 k = share.rank / FINGERS; k < w.m.counters[FALLEN]; k += share.size / FINGERS) {
+        const i32 early = w.m.marks[t - 1].hits + k;
+        const Hand hand = hand_of(w, early < w.m.marks[t].hits ? w.m.hits[early] : w.m.fallen[k]);
+        lose_contracts(w, t, hand.contracts, share.rank % FINGERS);
+        parent_defaults(w, t, hand.loans, share.rank % FINGERS);
     }
 }
 
@@ -180,8 +179,9 @@ GPULOAN_DEVICE void begin_month(Walker<Team>& w, i32 t) {
         mark.first_due = w.m.marks[before - 1].renewed;
         mark.n_due += w.m.marks[before].renewed - mark.first_due;
     }
-    w.m.counters[FALLEN] = w.m.counters[DUE] = 0;
-    w.m.notes[t & 1] = {w.m.counters[DEFAULTED], recovery.renewal[w.run.regime[w.place(t)]]};
+    w.m.counters[FALLEN] = mark.hits - w.m.marks[t - 1].hits;
+    mark.defaults = w.m.counters[DEFAULTED];
+    mark.stays = recovery.renewal[w.ahead(w.run.regime, t)];
 }
 
 // Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics. The workouts of the
@@ -199,13 +199,16 @@ GPULOAN_DEVICE void step_month(Walker<Team>& w, i32 t) {
         open_loans(w, upper);
     }
     w.team.sync();
-    if (upper.is_ours) list_due(w, t, upper);
-    watch(w, t);
-    w.team.sync();
-    if (lower.is_ours) parties_default(w, t, lower);
+    if (w.plan.size.n_eights > 0) {
+        watch(w, t);
+        w.team.sync();
+    }
+    if (lower.is_ours) {
+        parties_default(w, t, lower);
+        look_ahead(w, t);
+    }
     if (upper.is_ours) step_contracts(w, t, upper);
     w.team.sync();
-    look_ahead(w, t);
     pay_loans(w, t);
     if (upper.is_ours) mature_loans(w, t, upper);
     w.team.sync();

@@ -44,7 +44,7 @@ GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, Workout& workout) {
 template <class Team>
 GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t, Share share) {
     GPULOAN_ROLLED
-    for (i32 k = w.m.notes[t & 1].defaults + share.rank; k < w.m.counters[DEFAULTED]; k += share.size) {
+    for (i32 k = w.m.marks[t].defaults + share.rank; k < w.m.counters[DEFAULTED]; k += share.size) {
         open_workout(w, t, w.m.workouts[k]);
     }
 }

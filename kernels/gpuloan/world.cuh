@@ -28,7 +28,7 @@ GPULOAN_DEVICE void start_market(Walker<Team>& w) {
         w.m.overhang[g] = ZERO;
         const float logarithm = log_price(w.ahead(w.run.outside, g), ZERO, ZERO, market.own_weight,
                                           market.overhang_impact, market.price_floor[g]);
-        keep_price(w, 0, g, exp(logarithm), spot_price(logarithm, w.ahead(w.run.premium, 0)));
+        keep_price(w, 0, g, exp(logarithm), spot_price(logarithm, w.ahead(w.run.outside, w.plan.size.n_generations)));
     }
     GPULOAN_ROLLED
     for (i32 c = w.team.rank(); c < w.plan.size.n_classes; c += Team::size) {
@@ -76,17 +76,18 @@ template <class Team>
 GPULOAN_DEVICE void step_prices(Walker<Team>& w, i32 t, float mean) {
     const Market& market = w.plan.market;
     const i32 n = w.plan.size.n_generations;
-    const float used = w.ahead(w.run.used, t);
+    const i32 ahead = t * (n + 2);
+    const float used = w.ahead(w.run.outside, ahead + n + 1);
     GPULOAN_ROLLED
     for (i32 g = w.team.rank(); g < n; g += Team::leaders) {
         const i32 place = t * n + g;
-        const float logarithm = log_price(w.ahead(w.run.outside, place), w.m.overhang[g], mean, market.own_weight,
+        const float logarithm = log_price(w.ahead(w.run.outside, ahead + g), w.m.overhang[g], mean, market.own_weight,
                                           market.overhang_impact, market.price_floor[place]);
         const float contract = exp(logarithm);
         w.m.contract[g] = contract;
         w.m.rents[place] = yearly_rent(contract, used, market.hourly_cost[place], market.annuity[place]);
         if (t > w.plan.size.horizon) continue;
-        const float spot = spot_price(logarithm, w.ahead(w.run.premium, t));
+        const float spot = spot_price(logarithm, w.ahead(w.run.outside, ahead + n));
         w.m.spot[g] = spot_rate(spot, used, w.plan.recovery.spot_keep);
         keep_price(w, t, g, contract, spot);
     }
@@ -97,7 +98,7 @@ template <class Team>
 GPULOAN_DEVICE void step_hazards(Walker<Team>& w, i32 t, float mean) {
     const Hazards& hazards = w.plan.hazards;
     const i32 n_classes = w.plan.size.n_classes;
-    const i32 regime = w.run.regime[w.place(t)];
+    const i32 regime = w.ahead(w.run.regime, t);
     GPULOAN_ROLLED
     for (i32 c = w.team.rank(); c < n_classes; c += Team::leaders) {
         if (!hazards.fed_back[c]) continue;
@@ -121,15 +122,14 @@ GPULOAN_DEVICE void step_market(Walker<Team>& w, i32 t) {
     if (t <= w.plan.size.horizon && w.plan.size.n_fed_back > 0) step_hazards(w, t, mean);
 }
 
-// The path's own rows of the next month, asked for while the loans of this one pay.
+// The path's own rows of the next month, asked for a month ahead by the leading lanes.
 template <class Team>
 GPULOAN_DEVICE void look_ahead(const Walker<Team>& w, i32 t) {
     if (!w.team.leads() || t >= w.plan.size.n_months) return;
-    const i32 n = w.plan.size.n_generations, k = w.team.rank();
+    const i32 n = w.plan.size.n_generations + 2;
     GPULOAN_ROLLED
-    for (i32 g = k; g < n; g += Team::leaders) prefetch(w.run.outside + w.place((t + 1) * n + g));
-    const void* const rows[] = {w.run.used, w.run.premium, w.run.regime};
-    if (k < 3) prefetch(static_cast<const u32*>(k == 0 ? rows[0] : k == 1 ? rows[1] : rows[2]) + w.place(t + 1));
+    for (i32 k = w.team.rank(); k < n; k += Team::leaders) prefetch(&w.ahead(w.run.outside, (t + 1) * n + k));
+    if (w.team.rank() == 0) prefetch(&w.ahead(w.run.regime, t + 1));
 }
 
 // (2.11) C_v in a month up to this one, computed where it is asked for.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -169,6 +170,20 @@ def test_a_book_of_several_hundred_loans_under_feedback(mapping, tmp_path):
     klass = layout_classes(plan)
     assert klass.max() > 0 and np.all(np.diff(klass) >= 0)  # lanes stand by class of terms
     assert_same(plan, 4, 2, 5, order=2, device=device)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_loops_over_lanes_of_steady_books(slots, tmp_path):
+    """Four loans a turn, then those that are left, in a last tile that is not full."""
+    write_example(tmp_path / "book", n_loans=600, seed=3)
+    file = tmp_path / "book" / "deployments.csv"
+    pd.read_csv(file, dtype=str).groupby("loan_id").head(slots).to_csv(file, index=False)
+    plan = EQUALITY.plan_of(Portfolio.read(tmp_path / "book"))
+    size = EMULATED.lay_out(plan).size
+    assert (size["n_slots"], size["n_lanes"]) == (slots, 608)
+    assert 1 < size["steady_from"] < size["horizon"]  # before it, any book's loop
+    assert "simulate_pair_128" in launched(plan, 5, EMULATED.DEVICE)
+    assert_same(plan, 4, 2, 5, order=1)
 
 
 def kernels_agree(market: Any, rows: Any) -> None:

@@ -125,5 +125,5 @@ def test_prices_are_written_only_when_asked_for(layout):
         run = cuda_mapping.run_struct(layout, 1, 2, 3, dict.fromkeys(names, 64), prices=prices)
         record = np.frombuffer(run, kind)[0]
         assert bool(record["prices"]) == prices
-        assert (record["first_path"], record["n_paths"], record["walks"]) == (2, 3, 1)
+        assert (record["seed"], record["first_path"], record["n_paths"], record["walks"]) == (1, 2, 3, 1)
         assert record["keys"][:4].tolist() == [1, 0, 1 + 0x9E3779B9, 0xBB67AE85]
