@@ -204,7 +204,7 @@ def _hazards(plan: Plan) -> Part:
 
 
 def _watched(obligors: Obligors) -> tuple[I64, I64]:
-    """Positions of watched obligors, (2, eights, 4), the eight of one class, the last of a class filled with -1; and the class."""
+    """Positions of watched obligors, (2, eights, 4), the last eight of a class filled with -1; and the class of each eight."""
     n = np.diff(obligors.watched_class)
     eights = -(-n // EIGHT)
     klass = np.repeat(np.arange(len(n)), n)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gpuloan_mc.engines import cuda_layout, cuda_mapping
+from gpuloan_mc.engines import cuda_mapping
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.numpy_reference import NumpyReference
 from gpuloan_mc.errors import InputRejected
