@@ -4,11 +4,11 @@
 
 Two paths of 1,024 living loans of two deployments on a block of 256 threads, their parties all watched. Three sums. `executed`:
 every instruction as often as a warp issues it on such a book (issues.py, which needs g++), its loans taken as if all lived to the
-end; events come in 5 % of its loan-months. `least` and `most` need no book: every instruction is weighted by the warps that run it,
-all eight where every turn of the month, or of the path, comes by, in a phase of events as many as its events fill; `least` counts
-of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what comes before a loop as
-often as the loop. Shared out over the months: what a path does once, the months after the horizon in which chips are still sold,
-and what `draw_ahead` draws, a thread a path.
+end; events come in 5 % of its loan-months. `least` and `most` need no book: every instruction is weighted by the warps that run
+it, all eight where every turn of the month, or of the path, comes by, in a phase of events as many as its events fill; `least`
+counts of a phase's loops what each pass comes by, `most` all branches of each pass, of either side, and what comes before a loop
+as often as the loop. Shared out over the months: what a path does once, the months after the horizon in which chips are still
+sold, and what `draw_ahead` draws, a thread a path.
 """
 
 from __future__ import annotations
