@@ -30,7 +30,7 @@ Costs = dict[str, list[float]]  # by phase: least and most
 LOANS, MONTHS, AFTER, WARPS, SLOTS, PARTIES = 1024, 84, 24, 8, 2, 640  # AFTER: months after the horizon
 PATHS, LANES = 2, 16  # of a block; of a warp, a path's
 GENERATIONS, LAUNCHES = 4, 5
-FOUR = 4  # watched parties that a thread looks at at once
+EIGHT = 8  # watched parties that a thread looks at at once
 HITS, DUE, MATURITIES, DEFAULTS = 0.012, 0.02, 0.008, 0.005  # events of a loan-month; with the sales, 5 % together
 SHARE = sass.LANES / LOANS / MONTHS / PATHS  # of a loan-month in what a warp of a block does once
 COPIES = 4  # of the loop over lanes (kernels/gpuloan/lanes.cuh), which has versions for
@@ -59,7 +59,7 @@ class Phase:
 PHASES = {
     "mean_overhang": Phase(GENERATIONS),  # a chain that every lane follows
     "step_market": Phase(1),
-    "watch": Phase(ceil(PARTIES / FOUR / LANES), 1),  # of four neighbours hardly two fall in a month
+    "watch": Phase(ceil(PARTIES / EIGHT / LANES), 1),  # of eight neighbours hardly two fall in a month
     "lose_contracts": Phase(warps_of(HITS * LOANS)),
     "parent_defaults": Phase(warps_of(HITS * LOANS)),
     "parties_default": Phase(warps_of(HITS * LOANS)),
@@ -87,7 +87,8 @@ AHEAD = {  # trips of the loops of draw_ahead, the outermost first
     "draw_factors": (1, 2),
     "draw_launches": (1, LAUNCHES),
     "draw_premium": (MONTHS + AFTER,),
-    "draw_generations": (MONTHS + AFTER, GENERATIONS, 1, LAUNCHES),
+    "add_obsolescence": (MONTHS + AFTER, 1, LAUNCHES, GENERATIONS),
+    "draw_generations": (MONTHS + AFTER, GENERATIONS, 1),
 }
 LANES_LOOP, OTHER = "pay_loans", "between the phases"
 LOOP, ONCE_A_PATH, LATER, DRAWN = f"{LANES_LOOP}, its loop", "once a path", "after the horizon", "drawn ahead"

@@ -9,8 +9,8 @@
 #define GPULOAN_ARGUMENTS const __grid_constant__ gpuloan::Plan plan, const __grid_constant__ gpuloan::Run run
 #endif
 
-// Blocks of two paths that a multiprocessor is to hold. Where its shared memory has room for one or two, a third would only cost
-// registers.
+// Blocks of two paths that a multiprocessor is to hold. From sm_120 on its shared memory has room for one or two, and a third would
+// only cost registers.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 #define PAIRS 2
 #else
@@ -59,7 +59,6 @@ extern "C" __global__ void __launch_bounds__(256, PAIRS) simulate_pair_128(GPULO
 }
 
 // A block a path.
-
 extern "C" __global__ void __launch_bounds__(256, 2) simulate_block_256(GPULOAN_ARGUMENTS) {
     GPULOAN_SHARED(shared);
     walk_paths<Block<256>, true>(plan, run, shared);

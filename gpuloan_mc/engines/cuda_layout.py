@@ -111,7 +111,7 @@ def lay_out(plan: Plan) -> Layout:
         "loans": _loans(plan, order) | {"classes": classes, "slots": _slot_quads(plan, order, klass)},
         "deployments": _deployments(plan, order, active),
         "lists": _lists(plan, order, active, obligors),
-        "recovery": _fields(plan.recovery, ("cost_growth", "base_rate")),
+        "recovery": _recovery(plan),
         "groups": _groups(plan),
         "memory": memory,
     }
@@ -390,6 +390,14 @@ def _spans(lists: dict[str, tuple[I64, NDArray[Any]]]) -> list[I64]:
     return [np.stack([first[:-1], first[1:]], axis=1) for first, _ in lists.values()]
 
 
+def _recovery(plan: Plan) -> Part:
+    """Every regime has a threshold of renewals: markets without GPUs too, whose months are walked for prices."""
+    part = _fields(plan.recovery, ("cost_growth", "base_rate"))
+    thresholds = np.zeros(len(plan.market.regime_means), i32)
+    thresholds[: len(plan.recovery.renewal)] = plan.recovery.renewal
+    return part | {"renewal": thresholds}
+
+
 def _groups(plan: Plan) -> Part:
     places = group_places(plan)
     return {
@@ -404,7 +412,7 @@ def _groups(plan: Plan) -> Part:
     }
 
 
-COUNTERS = 3
+COUNTERS = 5
 BANKS = 128  # bytes of a row of shared memory's banks
 
 
@@ -427,7 +435,8 @@ def _memory(size: dict[str, int]) -> tuple[Part, int, int]:
         "cumulative": 4 * c,
         "level": 4 * c,
         "counters": 4 * COUNTERS,
-        "marks": 32 * (size["n_months"] + 1),
+        "marks": 8 * (size["n_months"] + 1),
+        "note": 16,
         "theta": 4 * EIGHT * size["n_eights"],
         "state": 4 * size["n_lanes"] * (STATE_ROWS + size["n_slots"]),
     }

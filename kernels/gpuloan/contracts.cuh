@@ -51,7 +51,7 @@ GPULOAN_DEVICE bool renews(const Walker<Team>& w, i32 t, i32 d) {
     // under the seed: the keys of all rounds would be loaded by every warp, and few have a contract that ends
     const Words words = draw_four(w.run.seed, w.path(), RENEWAL, t, w.plan.deployments.key[static_cast<u32>(d)]);
     const i32 u = event_word(chosen(words, w.word()));
-    return u < w.m.marks[t].stays;
+    return u < w.m.note->stays;
 }
 
 // (5.1), (5.2) a contract begins or may end: its tenant has fallen before, or it renews, or its chips come back. Contracts of
@@ -80,9 +80,9 @@ GPULOAN_DEVICE void contract_due(Walker<Team>& w, i32 t, i32 d) {
 template <class Team>
 GPULOAN_DEVICE void step_contracts(Walker<Team>& w, i32 t, Share share) {
     const Span tape = w.month.due;
-    const i32 n_tape = tape.end - tape.first, first = w.m.marks[t].first_due;
+    const i32 n_tape = tape.end - tape.first, first = w.m.note->first_due;
     GPULOAN_ROLLED
-    for (i32 k = share.rank; k < w.m.marks[t].n_due; k += share.size) {
+    for (i32 k = share.rank; k < w.m.note->n_due; k += share.size) {
         const i32* const place = k < n_tape ? w.plan.lists.due + static_cast<u32>(tape.first + k)
                                             : w.m.renewed + static_cast<u32>((first + k - n_tape) & (w.plan.size.ring - 1));
         contract_due(w, t, *place);

@@ -8,8 +8,9 @@
 
 namespace gpuloan {
 
-// Places among `counters`: parties that fall this month, defaults, month of the last sale.
-constexpr i32 FALLEN = 0, DEFAULTED = 1, LAST_SALE = 2, N_COUNTERS = 3;
+// Places among `counters`: parties that fall this month, defaults, month of the last sale, defaults before a month of even number
+// and before one of odd.
+constexpr i32 FALLEN = 0, DEFAULTED = 1, LAST_SALE = 2, BEFORE = 3, N_COUNTERS = 5;
 
 // Four floats that are read and written at once.
 struct alignas(16) Quad {
@@ -46,10 +47,15 @@ struct alignas(16) Contract {
     float claim_rate, none;
 };
 
-// A month of a path: where its entries end in `hits` and `renewed`; defaults before it; contracts that are due, those renewed
-// from `first_due` on; and what the word of a contract that ends is below if its tenant stays.
-struct alignas(16) Mark {
-    i32 hits, renewed, defaults, first_due, n_due, stays, none[2];
+// Where a month's entries end in `hits` and `renewed`.
+struct alignas(8) Mark {
+    i32 hits, renewed;
+};
+
+// Of this month: contracts that are due, those renewed from `first_due` on, and what the word of a contract that ends is below if
+// its tenant stays.
+struct alignas(16) Note {
+    i32 first_due, n_due, stays, none;
 };
 
 // What a loan's draw holds ready, should it default: flags and, above them, the months to its sale; the word of its haircut.
@@ -66,7 +72,7 @@ struct alignas(16) Workout {
 };
 
 static_assert(sizeof(Month) == 32 && sizeof(Hand) == 32 && sizeof(Deployment) == 64, "rows that cuda_layout.py fills");
-static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 32 && sizeof(Fate) == 8 && sizeof(Workout) == 32, "its bytes");
+static_assert(sizeof(Contract) == 16 && sizeof(Mark) == 8 && sizeof(Fate) == 8 && sizeof(Workout) == 32, "its bytes");
 
 struct Memory {
     // hot
@@ -76,6 +82,7 @@ struct Memory {
     float *cumulative, *level;                 // (C,) H and ln H of classes that are fed back
     i32* counters;
     Mark* marks;                               // (T + 1,)
+    Note* note;
     Quad* theta;                               // (2, W / 8) of watched parties
     float* state;                              // (tiles, rows, TILE) of loans
     // cold
@@ -103,6 +110,7 @@ GPULOAN_DEVICE Memory memory_at(const Places& places, u8* hot, u8* cold) {
     m.level = at<float>(hot, places.level);
     m.counters = at<i32>(hot, places.counters);
     m.marks = at<Mark>(hot, places.marks);
+    m.note = at<Note>(hot, places.note);
     m.theta = at<Quad>(hot, places.theta);
     m.state = at<float>(hot, places.state);
     m.log_hazard = at<float>(cold, places.log_hazard);
@@ -125,7 +133,7 @@ struct Walker {
     Team team;
     Memory m;
     i64 row;
-    bool is_active;  // false: walks beside the last path of a warp without leaving a trace
+    bool is_active;  // false: walks beside the last path without leaving a trace
     Month month;     // that is walked
 
     u64 path() const { return run.first_path + row; }

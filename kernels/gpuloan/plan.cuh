@@ -70,8 +70,8 @@ struct Plain {
     const float *lgd_tables;
 };
 
-// Loans with deployments in lane order, for events. What the loop over lanes reads: `principal`, (H + 1, lanes); `slots`,
-// (tiles, slots, 32 lanes, 4), so that one address and fixed distances reach them all; `classes`, (classes, 8).
+// Loans with deployments in lane order, for events. What the loop over lanes reads: `principal`, (H + 1, loans); `slots`,
+// (tiles, slots, two at least, 32 lanes, 4), so that one address and fixed distances reach them all; `classes`, (classes, 8).
 struct Loans {
     const u64 *key;
     const i32 *index;
@@ -120,7 +120,7 @@ struct Groups {
 
 // Byte offsets in a path's hot memory (to `state`; `spot` is 0) and cold memory (from `log_hazard`).
 struct Places {
-    i32 spot, released, overhang, contract, cumulative, level, counters, marks, theta, state;
+    i32 spot, released, overhang, contract, cumulative, level, counters, marks, note, theta, state;
     i32 log_hazard, rents, months, hits, fallen, contracts, fates, workouts, renewed;
     i32 hot_bytes, cold_bytes;
 };

@@ -1,4 +1,4 @@
-// The threads that walk one path together: a block, some lanes of a warp, or the blocks of a cluster. No twin: it is
+// The threads that walk one path together: a block, half of one, some lanes of a warp, or the blocks of a cluster. No twin: it is
 // about threads.
 #pragma once
 
@@ -8,13 +8,10 @@
 #define GPULOAN_DEVICE __device__ __forceinline__
 #define GPULOAN_UNROLLED _Pragma("unroll")
 #define GPULOAN_ROLLED _Pragma("unroll 1")  // rare or long: four copies would crowd the instruction cache
-#define GPULOAN_TEXT(words) #words
-#define GPULOAN_COPIES(n) _Pragma(GPULOAN_TEXT(unroll(n)))
 #else
 #define GPULOAN_DEVICE static inline
 #define GPULOAN_UNROLLED
 #define GPULOAN_ROLLED
-#define GPULOAN_COPIES(n)
 #endif
 
 namespace gpuloan {
@@ -59,8 +56,8 @@ struct Share {
     i32 rank, size;
 };
 
-// A block walks PATHS paths side by side, each with SIZE threads: as many lanes of every warp as there are warps' worth of
-// lanes for a path. So the few events that a month of a path has share a warp with those of its neighbour.
+// A block walks PATHS paths side by side, each with SIZE threads, the same share of the lanes of every warp: so the few events that
+// a month of a path has share a warp with those of its neighbour.
 template <i32 SIZE, i32 PATHS = 1>
 struct Block {
     static constexpr i32 size = SIZE, leaders = WARP / PATHS, teams = PATHS, blocks = 1, block_size = SIZE;

@@ -173,15 +173,16 @@ GPULOAN_DEVICE void begin_month(Walker<Team>& w, i32 t) {
     const Recovery& recovery = w.plan.recovery;
     const i32 before = t - recovery.renewal_term;
     Mark& mark = w.m.marks[t];
-    mark.renewed = w.m.marks[t - 1].renewed;
-    mark.n_due = w.month.due.end - w.month.due.first;
+    const Mark last = w.m.marks[t - 1];
+    Note note = {0, w.month.due.end - w.month.due.first, recovery.renewal[w.ahead(w.run.regime, t)], 0};
     if (before >= 1) {
-        mark.first_due = w.m.marks[before - 1].renewed;
-        mark.n_due += w.m.marks[before].renewed - mark.first_due;
+        note.first_due = w.m.marks[before - 1].renewed;
+        note.n_due += w.m.marks[before].renewed - note.first_due;
     }
-    w.m.counters[FALLEN] = mark.hits - w.m.marks[t - 1].hits;
-    mark.defaults = w.m.counters[DEFAULTED];
-    mark.stays = recovery.renewal[w.ahead(w.run.regime, t)];
+    *w.m.note = note;
+    mark.renewed = last.renewed;
+    w.m.counters[FALLEN] = mark.hits - last.hits;
+    w.m.counters[BEFORE + (t & 1)] = w.m.counters[DEFAULTED];
 }
 
 // Month t up to the horizon: between two barriers everything is written by one thread or by integer atomics. The workouts of the
@@ -235,7 +236,6 @@ GPULOAN_DEVICE void walk_path(Walker<Team>& w) {
     GPULOAN_ROLLED
     for (i32 t = horizon + 1; t <= w.plan.size.n_months; ++t) {
         if (!w.team.any(t <= w.m.counters[LAST_SALE])) break;
-        w.month = month_of(w, t);
         if (w.team.leads()) step_market(w, t);
         w.team.sync();
     }

@@ -44,7 +44,7 @@ GPULOAN_DEVICE void open_workout(Walker<Team>& w, i32 t, Workout& workout) {
 template <class Team>
 GPULOAN_DEVICE void open_workouts(Walker<Team>& w, i32 t, Share share) {
     GPULOAN_ROLLED
-    for (i32 k = w.m.marks[t].defaults + share.rank; k < w.m.counters[DEFAULTED]; k += share.size) {
+    for (i32 k = w.m.counters[BEFORE + (t & 1)] + share.rank; k < w.m.counters[DEFAULTED]; k += share.size) {
         open_workout(w, t, w.m.workouts[k]);
     }
 }
@@ -119,7 +119,7 @@ GPULOAN_DEVICE void settle_default(const Walker<Team>& w, const Workout& workout
     add_to_loan(w.run, index, cause, ead_cents, lost_cents, 1);
 }
 
-// A path's defaults, all when the last chips are sold: 32 at once, where a month has a few.
+// A path's defaults, all when the last chips are sold: whole warps, where a month has a few.
 template <class Team>
 GPULOAN_DEVICE void settle_defaults(const Walker<Team>& w) {
     if (!w.is_active) return;
