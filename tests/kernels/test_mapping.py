@@ -116,6 +116,8 @@ def test_a_plain_book_walks_no_months():
         "draw_ahead", "simulate_plain", "close_loans", "close_paths",
     ]  # fmt: skip
     assert buffers(plain, 1000, H200)["arena"].n_bytes == 0
+    # with prices they are walked all the same, and look their regime up
+    assert len(plain.parts["recovery"]["renewal"]) == plain.size["n_regimes"]
 
 
 def test_prices_are_written_only_when_asked_for(layout):
