@@ -17,6 +17,7 @@ from gpuloan_mc.engines.cuda_layout import lay_out
 from gpuloan_mc.planning import build_plan
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.reference.market import MAX_LAUNCHES
+from gpuloan_mc.reference.philox import ROUNDS
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels"
@@ -131,6 +132,7 @@ def test_constants_of_both_sides():
     assert (constant("tally.cuh", "D"), constant("tally.cuh", "D_SQUARED")) == (tally.D, tally.D_SQUARED)
     assert constant("tally.cuh", "L") == tally.L
     assert constant("demand.cuh", "MAX_LAUNCHES") == MAX_LAUNCHES
+    assert constant("plan.cuh", "ROUNDS") == ROUNDS
     assert constant("memory.cuh", "N_COUNTERS") == cuda_layout.COUNTERS
     assert constant("memory.cuh", "TILE") == cuda_layout.TILE
     for name in ("DRAWS", "BEGINS", "MATURES", "OPENING_BITS"):
