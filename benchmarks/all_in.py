@@ -218,7 +218,7 @@ def rows_of(kernel: Kernel) -> list[str]:
 
 @dataclass(frozen=True)
 class Executed:
-    """Instructions of a lane a loan-month by phase, the share of them whose own line was counted, and the book's events."""
+    """Instructions of a lane a loan-month by phase, the share of them whose own line or loop was counted, the book's events."""
 
     by_phase: dict[str, float]
     exact: float
