@@ -51,8 +51,9 @@ def start_cash(work: Any, low: int, high: int) -> None:
         return
     for q in range(low, high):
         row = cash_row(work, q)
-        pool.defaulted[row, :] = 0
-        pool.recovery[row, :] = 0
+        for t in range(pool.defaulted.shape[1]):
+            pool.defaulted[row, t] = 0
+            pool.recovery[row, t] = 0
         for t in range(pool.all_plain.shape[1]):
             pool.interest[row, t] = pool.all_plain[INTEREST, t]
             pool.principal[row, t] = pool.all_plain[PRINCIPAL, t]

@@ -146,44 +146,46 @@ def clear_revenue(arena: Any, n: int) -> None:
 
 
 @compiled_loop
-def add_slot(arena: Any, hours: Any, let: Any, first: int, end: int, spot: Any) -> None:
+def add_slot(scratch: Any, terms: Any, rows: Any, hours: Any, let: Any, first: int, end: int, spot: Any) -> None:
     """(5.3) revenue of a run of lanes whose chips are of one generation. Vectorises."""
     for i in range(first, end):
         lane = u64(i)
-        arena[AT_REVENUE + lane] = add_revenue(arena[AT_REVENUE + lane], arena[hours + lane], arena[let + lane], spot)
+        scratch[AT_REVENUE + lane] = add_revenue(scratch[AT_REVENUE + lane], terms[hours + lane], rows[let + lane], spot)
 
 
 @compiled_loop
-def pay_tile(arena: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int) -> None:
+def pay_tile(
+    rows: Any, terms: Any, scratch: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int
+) -> None:
     """(5.3)-(5.5) one month of a tile's loans on one path. Vectorises: selects, no branches, no integers but flags.
 
     A loan that defaults keeps what it opened with. Flags: 1 repaid, 2 covenant broken, 4 short of cash.
     """
     for i in range(n):
         lane = u64(i)
-        balance = arena[state + AT_BALANCE + lane]
-        reserve = arena[state + AT_RESERVE + lane]
-        support = arena[state + AT_SUPPORT + lane]
-        breaches = arena[state + AT_BREACHES + lane]
-        scheduled = arena[shared + AT_PRINCIPAL + lane]
+        balance = rows[state + AT_BALANCE + lane]
+        reserve = rows[state + AT_RESERVE + lane]
+        support = rows[state + AT_SUPPORT + lane]
+        breaches = rows[state + AT_BREACHES + lane]
+        scheduled = terms[shared + AT_PRINCIPAL + lane]
         principal = balance if balance < scheduled else scheduled
-        income = arena[AT_REVENUE + lane] - arena[shared + AT_COST + lane]
-        service = debt_service(balance, arena[shared + AT_RATE + lane], principal)
+        income = scratch[AT_REVENUE + lane] - terms[shared + AT_COST + lane]
+        service = debt_service(balance, terms[shared + AT_RATE + lane], principal)
         on = breaches >= ZERO
-        count = breaches + ONE if income < arena[shared + AT_COVENANT + lane] * service else ZERO
+        count = breaches + ONE if income < terms[shared + AT_COVENANT + lane] * service else ZERO
         short = is_short(shortfall(service, income), reserve, support)
-        broken = count >= arena[shared + AT_ALLOWED + lane]
-        locked = (income < arena[shared + AT_LOCKUP + lane] * service) | (balance > arena[limit + lane])
-        sweep = ONE if locked else arena[shared + AT_SWEEP + lane]
+        broken = count >= terms[shared + AT_ALLOWED + lane]
+        locked = (income < terms[shared + AT_LOCKUP + lane] * service) | (balance > scratch[limit + lane])
+        sweep = ONE if locked else terms[shared + AT_SWEEP + lane]
         new_balance, new_reserve, new_support = pay(
-            balance, reserve, support, principal, service, income, arena[shared + AT_RESERVE_MONTHS + lane], sweep
+            balance, reserve, support, principal, service, income, terms[shared + AT_RESERVE_MONTHS + lane], sweep
         )
         fallen = short | broken
         pays = on & (not fallen)
-        arena[state + AT_BALANCE + lane] = new_balance if pays else balance
-        arena[state + AT_RESERVE + lane] = new_reserve if pays else reserve
-        arena[state + AT_SUPPORT + lane] = new_support if pays else support
-        arena[state + AT_BREACHES + lane] = count if on else breaches
+        rows[state + AT_BALANCE + lane] = new_balance if pays else balance
+        rows[state + AT_RESERVE + lane] = new_reserve if pays else reserve
+        rows[state + AT_SUPPORT + lane] = new_support if pays else support
+        rows[state + AT_BREACHES + lane] = count if on else breaches
         repaid = REPAID_FLAG if new_balance <= REPAID else u8(0)
         flag = (SHORT_FLAG if short else BROKEN_FLAG) if fallen else repaid
         flags[lane] = flag if on else u8(0)
@@ -209,14 +211,14 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         place = tile * lanes.n_slots + j
         for run in range(lanes.run_slot[place], lanes.run_slot[place + 1]):
             spot = work.spot[q, lanes.run_generation[run]]
-            add_slot(arena, hours, let, lanes.run_first[run], lanes.run_end[run], spot)
+            add_slot(arena, arena, arena, hours, let, lanes.run_first[run], lanes.run_end[run], spot)
     if is_pooled(work):
         add_due(book, work, q, t, tile)
     limit = AT_UNLIMITED
     if lanes.tile_capped[tile]:
         set_limits(book, work, q, t, tile)
         limit = AT_LIMIT
-    pay_tile(arena, work.flags, shared, state, limit, n)
+    pay_tile(arena, arena, arena, work.flags, shared, state, limit, n)
     for block in range(n // 8):
         flags = work.flags_by_8[block]
         while flags != u64(0):  # each flag is one bit

@@ -28,19 +28,38 @@ PATHS_APART = u64(2)
 
 
 @compiled_loop
+def copy_from(to: Any, at: Any, source: Any) -> None:
+    for i in range(source.shape[0]):
+        to[at + u64(i)] = source[u64(i)]
+
+
+@compiled_loop
+def copy_rows(to: Any, source: Any) -> None:
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            to[u64(i), u64(k)] = source[u64(i), u64(k)]
+
+
+@compiled_loop
+def fill_row(rows: Any, row: int, value: Any) -> None:
+    for k in range(rows.shape[1]):
+        rows[row, u64(k)] = value
+
+
+@compiled_loop
 def reset(book: Any, work: Any, low: int, high: int) -> None:
     """Month 0 of GPU loans."""
     lanes = book.lanes
-    work.arena[SCRATCH:] = lanes.template
-    work.contract[:] = lanes.contracts
+    copy_from(work.arena, u64(SCRATCH), lanes.template)
+    copy_rows(work.contract, lanes.contracts)
     for q in range(low, high):
-        work.months[q, :] = NEVER
-        work.hit_head[q, :] = NOBODY
-        work.due_head[q, :] = NOBODY
-        work.sale_head[q, :] = NOBODY
-        work.tenant_lost[q, :] = u8(0)
-        work.overhang[q, :] = ZERO
-        work.released[q, :] = 0
+        fill_row(work.months, q, NEVER)
+        fill_row(work.hit_head, q, NOBODY)
+        fill_row(work.due_head, q, NOBODY)
+        fill_row(work.sale_head, q, NOBODY)
+        fill_row(work.tenant_lost, q, u8(0))
+        fill_row(work.overhang, q, ZERO)
+        fill_row(work.released, q, 0)
         work.open_sales[q] = 0
         for tile in range(lanes.tile_lanes.shape[0]):
             work.living[q, tile] = loans_in(lanes, tile)
@@ -96,7 +115,8 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
 def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Every default of up to four neighbouring paths."""
     market, hazards = book.market, book.hazards
-    work.group[:] = -1
+    for q in range(PATHS_AT_ONCE):
+        work.group[q] = -1
     start_cash(work, low, high)
     draw_demand(market, work, seed, quad, low, high)
     draw_factors(hazards, work, seed, quad, low, high)

@@ -42,12 +42,12 @@ AT_TILE, AT_SCRATCH = u64(TILE), u64(SCRATCH)
 
 def compiled_loop(function: Any) -> Any:
     """Compile a function that iterates; like path functions, without Python's branch for division by zero."""
-    return njit(error_model="numpy")(function)
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def compiled_sum(function: Any) -> Any:
     """Compile a loop that adds whole numbers below 2^53 up in float64: in any order, for each sum is exact."""
-    return njit(error_model="numpy", fastmath={"reassoc", "nsz"})(function)
+    return njit(error_model="numpy", fastmath={"reassoc", "nsz"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 class Work(NamedTuple):

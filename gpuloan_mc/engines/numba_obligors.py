@@ -205,7 +205,8 @@ def take_group(work: Any, q: int, group: Any) -> None:
     """The group whose thresholds are kept; its obligors lie together."""
     if work.group[q] != group:
         work.group[q] = group
-        work.group_months[q, :] = -1
+        for t in range(work.group_months.shape[1]):
+            work.group_months[q, t] = -1
 
 
 @compiled_loop
