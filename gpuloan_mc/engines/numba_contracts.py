@@ -9,6 +9,7 @@ import numpy as np
 from ..paths.loans import renewed_rate
 from ..paths.philox import RENEWAL, chosen, draw_four, event_word
 from ..paths.primitives import float_bits, prefetch
+from .numba_abreast import PRICE
 from .numba_layout import (
     CLAIM,
     D_GENERATION,
@@ -26,7 +27,7 @@ from .numba_layout import (
     RELEASED,
     STATE_OF,
 )
-from .numba_memory import NOBODY, compiled_loop, contract_row, entity, state_stride
+from .numba_memory import NOBODY, compiled_loop, contract_row, entity, month_lane, month_place, state_stride
 
 u8, u64 = np.uint8, np.uint64
 
@@ -53,7 +54,7 @@ def release(work: Any, q: int, contract: Any, facts: Any) -> None:
     """(2.7) chips count once a path."""
     if not contract[STATE_OF] & RELEASED:
         contract[STATE_OF] |= RELEASED
-        work.released[q, facts[D_GENERATION]] += facts[D_UNITS]
+        work.released[month_lane(facts[D_GENERATION], q)] += facts[D_UNITS]
 
 
 @compiled_loop
@@ -102,10 +103,10 @@ def contract_due(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, d: 
         return
     if contract[END_OF] < t:
         w = chosen(draw_four(seed, path, RENEWAL, u64(t), entity(facts, D_KEY)), q)
-        if event_word(w) >= recovery.renewal[work.regime[q, t]]:
+        if event_word(w) >= recovery.renewal[work.regime[month_lane(t, q)]]:
             end_contract(book, work, q, d)
             return
-        price = work.price[q, facts[D_GENERATION]]
+        price = work.month[month_place(PRICE, facts[D_GENERATION], q)]
         rate = renewed_rate(price, recovery.renewal_keep, recovery.paid_share)
         contract[RATE_OF] = float_bits(rate)
         set_let_rate(book.lanes, work, q, facts, rate)

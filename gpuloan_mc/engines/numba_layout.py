@@ -15,6 +15,7 @@ import numpy as np
 from ..paths.tally import Groups
 from ..plan import DeploymentPlan, LoanPlan, MarketPlan, Plan, RecoveryPlan
 from ..reference.arithmetic import F32, F64, I32, I64
+from .numba_abreast import PATHS_AT_ONCE, Abreast, abreast, read_only
 from .numba_structs import Struct
 
 f32, i32 = np.float32, np.int32
@@ -151,7 +152,6 @@ STATE_ROWS = 4
 DEAD, WAITING, MATURING = f32(-1), f32(-2), f32(-3)  # in the place of breaches: lanes that the vector loop passes over
 NOT_LET = f32(-1)
 SCRATCH = 3 * TILE  # before the first tile: revenue, no limit on the balance, the limit that LTV caps set
-PATHS_AT_ONCE = 4  # one Philox call serves four paths where one word is needed
 
 
 def shared_rows(n_slots: int) -> int:
@@ -181,6 +181,7 @@ class Book(NamedTuple):
     recovery: Any
     lanes: Lanes
     groups: Groups
+    abreast: Abreast
 
 
 def lay_out(plan: Plan) -> Book:
@@ -198,6 +199,7 @@ def lay_out(plan: Plan) -> Book:
         recovery=_copied(RecoveryTuple, plan.recovery),
         lanes=_lanes(plan, active),
         groups=group_places(plan),
+        abreast=abreast(plan, fed_back_classes(plan)),
     )
 
 
@@ -211,13 +213,13 @@ def group_places(plan: Plan) -> Groups:
     """Where defaults count among the groups of the plan."""
     start = {name: part.start for name, part in plan.groups.items()}
     return Groups(
-        discount=_read_only(plan.discount),
+        discount=read_only(plan.discount),
         month=np.int64(start["month"]),
         year=np.int64(start["year"]),
         cause=np.int64(start["cause"]),
         month_cause=np.int64(start["month_cause"]),
-        segment_start=_read_only([start[f"segment_{i}"] for i in range(len(plan.segments))], np.int64),
-        segment_code=_read_only(plan.segments, i32),
+        segment_start=read_only([start[f"segment_{i}"] for i in range(len(plan.segments))], np.int64),
+        segment_code=read_only(plan.segments, i32),
     )
 
 
@@ -229,15 +231,9 @@ def aligned(shape: tuple[int, int], dtype: Any) -> Any:
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
 
 
-def _read_only(array: Any, dtype: Any = None) -> Any:
-    copy = np.array(array, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy
-
-
 def _copied(kind: Any, part: Any) -> Any:
     values = [getattr(part, f.name) for f in fields(part)]
-    return kind(*(_read_only(v) if isinstance(v, np.ndarray) else v for v in values))
+    return kind(*(read_only(v) if isinstance(v, np.ndarray) else v for v in values))
 
 
 def lists_by_place(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
@@ -248,7 +244,7 @@ def lists_by_place(places: Any, items: Any, n_places: int) -> tuple[I64, I32]:
     order = np.argsort(places, kind="stable")
     first = np.zeros(n_places + 1, np.int64)
     np.cumsum(np.bincount(places, minlength=n_places), out=first[1:])
-    return _read_only(first), _read_only(items[order], i32)
+    return read_only(first), read_only(items[order], i32)
 
 
 # --- obligors ---------------------------------------------------------------------------------------------------------
@@ -262,17 +258,17 @@ def fed_back_classes(plan: Plan) -> Any:
 def _hazards(plan: Plan) -> Hazards:
     obligors, fed_back = plan.obligors, fed_back_classes(plan)
     return Hazards(
-        hazard=_read_only(obligors.hazard),
-        regime_shift=_read_only(obligors.regime_shift),
-        demand_sensitivity=_read_only(obligors.demand_sensitivity),
-        overhang_sensitivity=_read_only(obligors.overhang_sensitivity),
-        fed_back=_read_only(fed_back, i32),
+        hazard=read_only(obligors.hazard),
+        regime_shift=read_only(obligors.regime_shift),
+        demand_sensitivity=read_only(obligors.demand_sensitivity),
+        overhang_sensitivity=read_only(obligors.overhang_sensitivity),
+        fed_back=read_only(fed_back, i32),
         n_fed_back=i32(fed_back.sum()),
         is_t_copula=obligors.is_t_copula,
-        mixing_table=_read_only(obligors.mixing_table),
-        inverse_mixing_table=_read_only(obligors.inverse_mixing_table),
-        log_hazard_table=_read_only(obligors.log_hazard_table),
-        latent_table=_read_only(obligors.latent_table),
+        mixing_table=read_only(obligors.mixing_table),
+        inverse_mixing_table=read_only(obligors.inverse_mixing_table),
+        log_hazard_table=read_only(obligors.log_hazard_table),
+        latent_table=read_only(obligors.latent_table),
         n_factors=obligors.n_factors,
     )
 
@@ -321,26 +317,26 @@ def obligors_and_plain(plan: Plan, active: I64) -> tuple[Obligors, Plain]:
     watched = klass[order][phase_first[2] :]
     facts = np.stack([active[order], plain_first[:-1], plain_first[1:], order], axis=1)
     obligors = Obligors(
-        key_low=_read_only(key & np.uint64(0xFFFFFFFF)),
-        key_high=_read_only(key >> np.uint64(32)),
-        facts=_read_only(facts, i32),
-        log_scale=_read_only(log_scale[order], f32),
-        residual=_read_only(residual[order], f32),
-        inverse_residual=_read_only(inverse[order], f32),
-        loadings=_read_only(loadings[order], f32),
-        phase_first=_read_only(phase_first),
-        phase_tile=_read_only(phase_tile),
-        tile_first=_read_only(tile_first),
-        tile_run=_read_only(np.searchsorted(run_first, tile_first), np.int64),
-        run_first=_read_only(run_first),
-        run_class=_read_only(klass[order][firsts], i32),
-        run_group=_read_only(group_of[order][firsts], i32),
-        run_log_scale=_read_only(over(np.maximum, log_scale), f32),
-        run_low=_read_only(over(np.minimum, loadings), f32),
-        run_high=_read_only(over(np.maximum, loadings), f32),
-        run_residual_low=_read_only(over(np.minimum, residual), f32),
-        run_residual_high=_read_only(over(np.maximum, residual), f32),
-        watched_class=_read_only(
+        key_low=read_only(key & np.uint64(0xFFFFFFFF)),
+        key_high=read_only(key >> np.uint64(32)),
+        facts=read_only(facts, i32),
+        log_scale=read_only(log_scale[order], f32),
+        residual=read_only(residual[order], f32),
+        inverse_residual=read_only(inverse[order], f32),
+        loadings=read_only(loadings[order], f32),
+        phase_first=read_only(phase_first),
+        phase_tile=read_only(phase_tile),
+        tile_first=read_only(tile_first),
+        tile_run=read_only(np.searchsorted(run_first, tile_first), np.int64),
+        run_first=read_only(run_first),
+        run_class=read_only(klass[order][firsts], i32),
+        run_group=read_only(group_of[order][firsts], i32),
+        run_log_scale=read_only(over(np.maximum, log_scale), f32),
+        run_low=read_only(over(np.minimum, loadings), f32),
+        run_high=read_only(over(np.maximum, loadings), f32),
+        run_residual_low=read_only(over(np.minimum, residual), f32),
+        run_residual_high=read_only(over(np.maximum, residual), f32),
+        watched_class=read_only(
             phase_first[2] + np.searchsorted(watched, np.arange(ob.hazard.shape[1] + 1)), np.int64
         ),
         n_active=np.int64((active >= 0).sum()),
@@ -353,12 +349,12 @@ def _plain(plan: Plan, order: I32) -> Plain:
     head = [loans.commitment_cents, loans.lgd, loans.kept_share]
     facts = np.stack([loans.index, loans.term, loans.lgd_table_row, np.zeros_like(loans.term)], axis=1)
     return Plain(
-        amounts=_read_only(np.column_stack([*head, loans.opening])[order], np.float64),
-        facts=_read_only(facts[order], i32),
-        lgd_loading=_read_only(loans.lgd_loading[order]),
-        lgd_residual=_read_only(loans.lgd_residual[order]),
-        key=_read_only(loans.key[order]),
-        lgd_tables=_read_only(loans.lgd_tables),
+        amounts=read_only(np.column_stack([*head, loans.opening])[order], np.float64),
+        facts=read_only(facts[order], i32),
+        lgd_loading=read_only(loans.lgd_loading[order]),
+        lgd_residual=read_only(loans.lgd_residual[order]),
+        key=read_only(loans.key[order]),
+        lgd_tables=read_only(loans.lgd_tables),
     )
 
 
@@ -448,10 +444,10 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
         loan_facts=_loan_facts(plan, n_slots),
         deployment_facts=_deployment_facts(plan, slot, n_slots, tenant),
         contracts=_contracts(plan),
-        tile_lanes=_read_only(-(-used // LANES_APART) * LANES_APART, np.int64),
-        tile_capped=_read_only(capped.reshape(n_tiles, TILE).max(axis=1, initial=0), i32),
-        template=_read_only(_template(plan, slot, n_slots, n_tiles)),
-        principal=_read_only(principal),
+        tile_lanes=read_only(-(-used // LANES_APART) * LANES_APART, np.int64),
+        tile_capped=read_only(capped.reshape(n_tiles, TILE).max(axis=1, initial=0), i32),
+        template=read_only(_template(plan, slot, n_slots, n_tiles)),
+        principal=read_only(principal),
         run_slot=runs[0],
         run_first=runs[1],
         run_end=runs[2],
@@ -464,7 +460,7 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
         draw=draw,
         begin_first=begin_first,
         begin=begin,
-        waiting=_read_only(waiting, i32),
+        waiting=read_only(waiting, i32),
         mature_first=mature_first,
         mature=mature,
         tenant_first=tenant_first,
@@ -539,7 +535,7 @@ def _contracts(plan: Plan) -> I32:
     rows = np.zeros((len(deployments.key), CONTRACT_COLUMNS), i32)
     rows[:, END_OF], rows[:, RATE_OF] = deployments.contract_end, _bits(deployments.contract_rate)
     rows[:, STATE_OF] = np.where(deployments.tenant >= 0, LET, 0)
-    four: I32 = _read_only(rows.repeat(PATHS_AT_ONCE, axis=0))
+    four: I32 = read_only(rows.repeat(PATHS_AT_ONCE, axis=0))
     return four
 
 
@@ -589,8 +585,8 @@ def _slot_runs(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> tuple[I64, 
     last = np.append(first[1:], len(order)) - 1 if len(first) else first
     run_slot = np.searchsorted(place[first], np.arange(n_tiles * n_slots + 1))
     return (
-        _read_only(run_slot, np.int64),
-        _read_only(at[first], np.int64),
-        _read_only(at[last] + 1, np.int64),
-        _read_only(generation[first], i32),
+        read_only(run_slot, np.int64),
+        read_only(at[first], np.int64),
+        read_only(at[last] + 1, np.int64),
+        read_only(generation[first], i32),
     )

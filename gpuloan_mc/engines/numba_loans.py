@@ -22,6 +22,7 @@ from ..paths.philox import LOAN, draw, event_word
 from ..paths.primitives import bits_float, fma, lowest_byte, prefetch
 from ..paths.recovery import exposure
 from ..plan import REPAID_BELOW
+from .numba_abreast import SPOT
 from .numba_cash import add_draw, add_due
 from .numba_layout import (
     ALLOWED,
@@ -54,7 +55,6 @@ from .numba_layout import (
     TILE,
     WAITING,
 )
-from .numba_market import value_of
 from .numba_memory import (
     AT_BALANCE,
     AT_BREACHES,
@@ -67,11 +67,13 @@ from .numba_memory import (
     hours_place,
     is_pooled,
     lane_place,
+    month_place,
     shared_place,
     state_base,
     state_stride,
     tile_base,
 )
+from .numba_prices import value_of
 from .numba_recovery import bury, default, rate_of
 
 i64, u8, u64 = np.int64, np.uint8, np.uint64
@@ -210,7 +212,7 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         hours, let = shared + AT_HOURS + u64(j * TILE), state + AT_LET_RATE + u64(j * TILE)
         place = tile * lanes.n_slots + j
         for run in range(lanes.run_slot[place], lanes.run_slot[place + 1]):
-            spot = work.spot[q, lanes.run_generation[run]]
+            spot = work.month[month_place(SPOT, lanes.run_generation[run], q)]
             add_slot(arena, arena, arena, hours, let, lanes.run_first[run], lanes.run_end[run], spot)
     if is_pooled(work):
         add_due(book, work, q, t, tile)
@@ -322,7 +324,8 @@ def mature_loan(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, loan
     for d in range(loan_facts[L_FIRST], loan_facts[L_END]):
         facts = lanes.deployment_facts[d]
         let = arena[u64(facts[D_LET_PLACE]) + u64(q) * state_stride(lanes)]
-        revenue = add_revenue(revenue, arena[hours_place(lanes, facts)], let, work.spot[q, facts[D_GENERATION]])
+        spot = work.month[month_place(SPOT, facts[D_GENERATION], q)]
+        revenue = add_revenue(revenue, arena[hours_place(lanes, facts)], let, spot)
     income = revenue - arena[shared + AT_COST]
     principal, limit = balance, bits_float(loan_facts[L_REFINANCE])
     if limit > ZERO and is_refinanced(balance, limit, collateral(book, work, q, t, loan)):

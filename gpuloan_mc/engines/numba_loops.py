@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ..paths.arithmetic import ZERO
 from ..paths.tally import add_defaults, close_paths
+from .numba_abreast import PATHS_AT_ONCE
 from .numba_cash import add_balances, loans_in, start_cash
 from .numba_contracts import step_deployments
-from .numba_layout import PATHS_AT_ONCE, SCRATCH
+from .numba_hazards import start_hazards, step_hazards
+from .numba_layout import SCRATCH
 from .numba_loans import mature, open_month, put_in_service, share_tile, step_tile
-from .numba_market import draw_demand, draw_factors, draw_prices, keep_prices, record_market, start_prices, step_market
+from .numba_market import draw_demand, draw_factors, draw_prices
 from .numba_memory import NEVER, NOBODY, compiled_loop, is_pooled, is_recorded
-from .numba_obligors import decide, draw_watched, start_hazards, step_hazard, watch
+from .numba_obligors import decide, draw_watched, watch
+from .numba_prices import keep_prices, record_market, start_prices, step_market
 from .numba_recovery import sell_due
 
 i64, u8, u64 = np.int64, np.uint8, np.uint64
@@ -47,19 +49,25 @@ def fill_row(rows: Any, row: int, value: Any) -> None:
 
 
 @compiled_loop
+def clear(row: Any) -> None:
+    for i in range(row.shape[0]):
+        row[u64(i)] = 0
+
+
+@compiled_loop
 def reset(book: Any, work: Any, low: int, high: int) -> None:
     """Month 0 of GPU loans."""
     lanes = book.lanes
     copy_from(work.arena, u64(SCRATCH), lanes.template)
     copy_rows(work.contract, lanes.contracts)
+    clear(work.month)
+    clear(work.released)
     for q in range(low, high):
         fill_row(work.months, q, NEVER)
         fill_row(work.hit_head, q, NOBODY)
         fill_row(work.due_head, q, NOBODY)
         fill_row(work.sale_head, q, NOBODY)
         fill_row(work.tenant_lost, q, u8(0))
-        fill_row(work.overhang, q, ZERO)
-        fill_row(work.released, q, 0)
         work.open_sales[q] = 0
         for tile in range(lanes.tile_lanes.shape[0]):
             work.living[q, tile] = loans_in(lanes, tile)
@@ -68,24 +76,22 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
 @compiled_loop
 def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales."""
-    market, hazards, lanes = book.market, book.hazards, book.lanes
+    market, hazards, lanes, abreast = book.market, book.hazards, book.lanes, book.abreast
     recorded, pooled = is_recorded(work), is_pooled(work)
     if paths.prices.shape[0] > 0 or recorded:
+        start_prices(market, abreast, book.recovery, work)
         for q in range(low, high):
-            start_prices(market, work, q)
-            keep_prices(work, paths, q, 0)
+            keep_prices(market, work, paths, q, 0)
             if recorded:
                 record_market(market, work, q, 0)
     for t in range(1, market.horizon + 1):
         put_in_service(book, work, t)
+        step_market(market, abreast, book.recovery, work, t)
+        step_hazards(abreast, work, t)
         for q in range(low, high):
             path = u64(PATHS_AT_ONCE * quad + q)
-            step_market(market, book.recovery, work, q, t)
-            keep_prices(work, paths, q, t)
+            keep_prices(market, work, paths, q, t)
             if hazards.n_fed_back > 0:
-                for c in range(hazards.hazard.shape[1]):
-                    if hazards.fed_back[c]:
-                        step_hazard(hazards, work, q, c, t, work.mean_overhang[q])
                 watch(book, work, seed, quad, q, t)
             step_deployments(book, work, seed, path, q, t)
             open_month(book, work, seed, path, q, t)
@@ -101,14 +107,23 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
             sell_due(book, work, q, t)
             if recorded:
                 record_market(market, work, q, t)
-    for q in range(low, high):
-        for t in range(market.horizon + 1, market.n_months + 1):
-            if work.open_sales[q] == 0 and not recorded:
-                break
-            step_market(market, book.recovery, work, q, t)
+    for t in range(market.horizon + 1, market.n_months + 1):
+        if not recorded and not any_open(work, low, high):
+            break
+        step_market(market, abreast, book.recovery, work, t)
+        for q in range(low, high):
             sell_due(book, work, q, t)
             if recorded:
                 record_market(market, work, q, t)
+
+
+@compiled_loop
+def any_open(work: Any, low: int, high: int) -> Any:
+    """Whether a sale is still to come on one of the paths."""
+    count = 0
+    for q in range(low, high):
+        count += work.open_sales[q]
+    return count > 0
 
 
 @compiled_loop
@@ -118,13 +133,13 @@ def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, h
     for q in range(PATHS_AT_ONCE):
         work.group[q] = -1
     start_cash(work, low, high)
-    draw_demand(market, work, seed, quad, low, high)
+    draw_demand(market, work, seed, quad)
     draw_factors(hazards, work, seed, quad, low, high)
-    start_hazards(hazards, work, market.horizon, low, high)
+    start_hazards(hazards, book.abreast, work, market.horizon)
     asked_for = paths.prices.shape[0] > 0 or is_recorded(work)
     needs_market = book.loans.key.shape[0] > 0 or hazards.n_fed_back > 0 or asked_for
     if needs_market:
-        draw_prices(market, work, seed, quad, low, high)
+        draw_prices(market, book.abreast, work, seed, quad, low, high)
         reset(book, work, low, high)
     decide(book, work, seed, quad, low, high, 0)
     if needs_market:

@@ -1,4 +1,4 @@
-"""The market over months, compiled: draws of the whole path first, then month by month from the chips that came back."""
+"""The market that no feedback reaches, compiled: all months of four paths at once, in rows of months (`numba_abreast`)."""
 
 from __future__ import annotations
 
@@ -6,57 +6,101 @@ from typing import Any
 
 import numpy as np
 
-from ..paths.arithmetic import ONE, ZERO, at_score, exp
-from ..paths.loans import spot_rate
-from ..paths.market import (
-    chip_value,
-    decayed,
-    launch_ramp,
-    launch_size,
-    log_price,
-    next_demand,
-    next_overhang,
-    outside_log_price,
-    spot_price,
-    utilisation,
-    yearly_rent,
-)
+from ..paths.arithmetic import ONE, ZERO, at_score
+from ..paths.market import decayed, launch_ramp, launch_size, next_demand, outside_log_price, utilisation
 from ..paths.philox import FACTOR, GENERATION, LAUNCH, MARKET, MIXING, SPOT, chosen, draw, draw_four, event_word, normal
 from ..paths.primitives import fma
 from ..plan import FREE
 from ..reference.market import MAX_LAUNCHES
-from .numba_layout import PATHS_AT_ONCE
-from .numba_memory import compiled_loop, is_recorded
+from .numba_abreast import AHEAD_ROWS, LANES, OUTSIDE, PATHS_AT_ONCE, PREMIUM, USED
+from .numba_draws import draw_months, draw_shared_months, make_normals
+from .numba_memory import compiled_loop, is_recorded, month_lane
 
 f32, i32, u64 = np.float32, np.int32, np.uint64
 
+BEFORE = u64(PATHS_AT_ONCE)  # lanes from a path's month to the one before
+
 
 @compiled_loop
-def draw_demand(market: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
+def draw_demand(market: Any, work: Any, seed: Any, quad: Any) -> None:
     """(2.1), (2.2) regimes and demand of all months, F_0."""
-    for q in range(low, high):
-        path = u64(PATHS_AT_ONCE * quad + q)
-        regime, demand, total = market.initial_regime, market.initial_demand, ZERO
-        work.regime[q, 0], work.demand[q, 0] = regime, demand
-        for t in range(1, market.n_months + 1):
-            w = draw(seed, path, MARKET, u64(t), u64(0))
-            u, passed = event_word(w[0]), i32(0)
-            for k in range(market.regime_thresholds.shape[1]):
-                passed += i32(u >= market.regime_thresholds[regime, k])
-            regime = i32(passed)
-            n, jump = normal(w[1]), ZERO
-            u = event_word(w[2])
-            if u < market.jump_down:
-                jump = -at_score(market.jump_table, normal(w[3]))
-            elif u < market.jump_any:
-                jump = at_score(market.jump_table, normal(w[3]))
-            demand = next_demand(demand, market.regime_means[regime], market.demand_pull, market.demand_shock, n, jump)
-            if market.forced_demand[t] != FREE:
-                demand = market.forced_demand[t]
-            work.regime[q, t], work.demand[q, t] = regime, demand
-            if t <= market.horizon:
-                total = total + n
-        work.factors[q, 0] = total * market.factor_scale
+    width = u64(work.demand.shape[0])
+    draw_months(work.month_words, width, seed, u64(quad), MARKET, u64(0))
+    make_normals(work, 1, work.normals[0])
+    for q in range(PATHS_AT_ONCE):
+        work.regime[q], work.demand[q], work.factor[q] = market.initial_regime, market.initial_demand, ZERO
+    draw_regimes(market, work, width)
+    end = PATHS_AT_ONCE * (market.n_months + 1)
+    first = PATHS_AT_ONCE
+    for t in range(1, market.n_months + 1):
+        if market.forced_demand[t] != FREE:
+            chain_demand(market, work, first, PATHS_AT_ONCE * t)
+            for q in range(PATHS_AT_ONCE):
+                work.demand[month_lane(t, q)] = market.forced_demand[t]
+            first = PATHS_AT_ONCE * (t + 1)
+    chain_demand(market, work, first, end)
+    chain_sums(work.factor, work.normals[0], PATHS_AT_ONCE * (market.horizon + 1))
+    for q in range(PATHS_AT_ONCE):
+        work.factors[q, 0] = work.factor[month_lane(market.horizon, q)] * market.factor_scale
+
+
+@compiled_loop
+def draw_regimes(market: Any, work: Any, width: Any) -> None:
+    """(2.1) regimes, their means and the jumps of (2.2)."""
+    words, thresholds = work.month_words, market.regime_thresholds
+    for i in range(PATHS_AT_ONCE, PATHS_AT_ONCE * (market.n_months + 1)):
+        lane = u64(i)
+        u, before, passed = event_word(u64(words[lane])), work.regime[lane - BEFORE], i32(0)
+        for k in range(thresholds.shape[1]):
+            passed += i32(u >= thresholds[before, k])
+        regime, jump = i32(passed), ZERO
+        u = event_word(u64(words[width + width + lane]))
+        if u < market.jump_any:
+            size = at_score(market.jump_table, normal(u64(words[width + width + width + lane])))
+            jump = -size if u < market.jump_down else size
+        work.regime[lane], work.regime_mean[lane], work.jump[lane] = regime, market.regime_means[regime], jump
+
+
+@compiled_loop
+def chain_demand(market: Any, work: Any, first: int, end: int) -> None:
+    """(2.2) of some months."""
+    chain_demand_rows(
+        work.demand, work.regime_mean, work.normals[0], work.jump, first, end, market.demand_pull, market.demand_shock
+    )
+
+
+@compiled_loop
+def chain_demand_rows(
+    demand: Any, means: Any, normals: Any, jumps: Any, first: int, end: int, pull: Any, shock: Any
+) -> None:
+    """(2.2) month after month, four paths at once. Vectorises."""
+    for i in range(first, end):
+        lane = u64(i)
+        demand[lane] = next_demand(demand[lane - BEFORE], means[lane], pull, shock, normals[lane], jumps[lane])
+
+
+@compiled_loop
+def chain_sums(sums: Any, values: Any, end: int) -> None:
+    """Running sums over the months. Vectorises."""
+    for i in range(PATHS_AT_ONCE, end):
+        lane = u64(i)
+        sums[lane] = sums[lane - BEFORE] + values[lane]
+
+
+@compiled_loop
+def chain_decay(states: Any, normals: Any, end: int, decay: Any, shock: Any) -> None:
+    """(2.3), (2.4) month after month, four paths at once. Vectorises."""
+    for i in range(PATHS_AT_ONCE, end):
+        lane = u64(i)
+        states[lane] = decayed(states[lane - BEFORE], decay, shock, normals[lane])
+
+
+@compiled_loop
+def repeat_four(row: Any, end: int) -> None:
+    """The first four lanes in every month. Vectorises."""
+    for i in range(PATHS_AT_ONCE, end):
+        lane = u64(i)
+        row[lane] = row[lane - BEFORE]
 
 
 @compiled_loop
@@ -78,49 +122,134 @@ def draw_factors(hazards: Any, work: Any, seed: Any, quad: Any, low: int, high: 
 
 
 @compiled_loop
-def draw_launches(market: Any, work: Any, seed: Any, path: Any) -> None:
+def draw_launches(market: Any, work: Any, seed: Any, quad: Any) -> None:
     """(2.6) launches up to the last month; those after it have no effect."""
     last = f32(market.n_months)
     for family in range(market.launch_first.shape[0]):
-        month = ZERO
+        count = 0
         for j in range(MAX_LAUNCHES):
-            w = draw(seed, path, LAUNCH, u64(j), u64(family))
-            if j == 0:
-                month = market.launch_first[family]
-            else:
-                lag = at_score(market.launch_lag_tables[family], normal(w[0]))
-                month = (month + market.launch_cadence[family]) + lag
-            work.launch_month[family, j] = month
-            work.launch_size[family, j] = launch_size(
-                market.launch_impact[family],
-                market.launch_gain_mean[family],
-                market.launch_gain_sd[family],
-                normal(w[1]),
-            )
-            if month >= last:
+            more = False
+            for q in range(PATHS_AT_ONCE):
+                if j == 0 or work.launch_month[family, j - 1, q] < last:
+                    draw_launch(market, work, seed, u64(PATHS_AT_ONCE * quad + q), family, j, q)
+                else:
+                    work.launch_month[family, j, q], work.launch_size[family, j, q] = last, ZERO
+                more |= work.launch_month[family, j, q] < last
+            count = j + 1
+            if not more:
                 break
+        work.n_launches[family] = count
 
 
 @compiled_loop
-def obsolescence(market: Any, work: Any, g: int, t: int) -> Any:
-    """(2.5) Θ_g(t), a chain over the launches."""
-    theta, last = ZERO, f32(market.n_months)
+def draw_launch(market: Any, work: Any, seed: Any, path: Any, family: int, j: int, q: int) -> None:
+    """(2.6) month and size of one launch."""
+    w = draw(seed, path, LAUNCH, u64(j), u64(family))
+    month = market.launch_first[family]
+    if j > 0:
+        lag = at_score(market.launch_lag_tables[family], normal(w[0]))
+        month = (work.launch_month[family, j - 1, q] + market.launch_cadence[family]) + lag
+    work.launch_month[family, j, q] = month
+    work.launch_size[family, j, q] = launch_size(
+        market.launch_impact[family], market.launch_gain_mean[family], market.launch_gain_sd[family], normal(w[1])
+    )
+
+
+@compiled_loop
+def add_launches(market: Any, work: Any, end: int) -> None:
+    """(2.5) Θ of all months, a chain over the launches."""
+    for g in range(market.demand_beta.shape[0]):
+        clear_row(work.theta[g], end)
+    months, sizes, ramp = work.launch_months, work.launch_sizes, work.ramp
     for family in range(market.launch_first.shape[0]):
-        for j in range(MAX_LAUNCHES):
-            month = work.launch_month[family, j]
-            ramp = launch_ramp(f32(t), month, market.launch_ramp_inverse[family])
-            hit = market.hit_by_first[family, g] if j == 0 else ONE
-            theta = fma(work.launch_size[family, j] * hit, ramp, theta)
-            if month >= last:
-                break
-    return theta
+        for j in range(work.n_launches[family]):
+            for q in range(PATHS_AT_ONCE):
+                months[q], sizes[q] = work.launch_month[family, j, q], work.launch_size[family, j, q]
+            repeat_four(months, end)
+            repeat_four(sizes, end)
+            ramp_up(ramp, months, end, market.launch_ramp_inverse[family])
+            for g in range(market.demand_beta.shape[0]):
+                hit = market.hit_by_first[family, g] if j == 0 else ONE
+                if hit != ZERO:
+                    add_ramp(work.theta[g], sizes, ramp, end, hit)
 
 
 @compiled_loop
-def used_share(market: Any, demand: Any) -> Any:
-    """(2.10) of a demand."""
-    return utilisation(
-        demand,
+def clear_row(row: Any, end: int) -> None:
+    for i in range(end):
+        row[u64(i)] = ZERO
+
+
+@compiled_loop
+def ramp_up(ramp: Any, months: Any, end: int, inverse: Any) -> None:
+    """(2.5) how far a launch has come by each month. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        ramp[lane] = launch_ramp(f32(i32(lane >> u64(2))), months[lane], inverse)
+
+
+@compiled_loop
+def add_ramp(theta: Any, sizes: Any, ramp: Any, end: int, hit: Any) -> None:
+    """(2.5) one launch joins. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        theta[lane] = fma(sizes[lane] * hit, ramp[lane], theta[lane])
+
+
+@compiled_loop
+def use_months(used: Any, demand: Any, end: int, level: Any, slope: Any, low: Any, high: Any) -> None:
+    """(2.10) of all months. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        used[lane] = utilisation(demand[lane], level, slope, low, high)
+
+
+@compiled_loop
+def add_premium(premium: Any, states: Any, end: int, level: Any) -> None:
+    """(2.9) s_0 + χ. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        premium[lane] = level + states[lane]
+
+
+@compiled_loop
+def mix(mixed: Any, normals: Any, end: int, weight: Any) -> None:
+    """(2.4) one generation's normals join. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        mixed[lane] = fma(weight, normals[lane], mixed[lane])
+
+
+@compiled_loop
+def price_outside(prices: Any, demand: Any, beta: Any, base: Any, states: Any, theta: Any, end: int) -> None:
+    """(2.9) of all months of a generation. Vectorises."""
+    for i in range(end):
+        lane = u64(i)
+        prices[lane] = outside_log_price(demand[lane], beta, base[lane], states[lane], theta[lane])
+
+
+@compiled_loop
+def put_ahead(ahead: Any, row: Any, n_blocks: int, g: int, values: Any, n_months: int) -> None:
+    """Four lanes of each month where the month finds them."""
+    for t in range(n_months + 1):
+        place = ((t * n_blocks + g // 4) * AHEAD_ROWS + row) * LANES + g % 4 * PATHS_AT_ONCE
+        for q in range(PATHS_AT_ONCE):
+            ahead[u64(place + q)] = values[month_lane(t, q)]
+
+
+@compiled_loop
+def draw_spot(market: Any, work: Any, seed: Any, quad: Any, end: int) -> None:
+    """(2.3) and (2.10) of all months."""
+    draw_shared_months(work.month_words, u64(work.premium.shape[0]), seed, u64(quad), SPOT)
+    make_normals(work, 0, work.normals[0])
+    for q in range(PATHS_AT_ONCE):
+        work.factor[q] = ZERO
+    chain_decay(work.factor, work.normals[0], end, market.spot_decay, market.spot_shock)
+    add_premium(work.premium, work.factor, end, market.spot_premium)
+    use_months(
+        work.used,
+        work.demand,
+        end,
         market.utilisation_level,
         market.utilisation_slope,
         market.utilisation_low,
@@ -129,94 +258,32 @@ def used_share(market: Any, demand: Any) -> Any:
 
 
 @compiled_loop
-def draw_prices(market: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
+def draw_prices(market: Any, abreast: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """(2.3)-(2.6), (2.10) and ln P before the overhang, of all months."""
-    n_generations = market.demand_beta.shape[0]
-    for q in range(low, high):
-        path = u64(PATHS_AT_ONCE * quad + q)
-        draw_launches(market, work, seed, path)
-        if is_recorded(work):
+    n_generations, end = market.demand_beta.shape[0], PATHS_AT_ONCE * (market.n_months + 1)
+    draw_launches(market, work, seed, quad)
+    if is_recorded(work):
+        for q in range(low, high):
             record_launches(market, work, q)
-        for g in range(n_generations):
-            work.price[q, g] = ZERO  # X_0, for now
-            work.outside[q, 0, g] = outside_log_price(
-                work.demand[q, 0], market.demand_beta[g], market.base_log_price[0, g], ZERO, ZERO
-            )
-        chi = ZERO
-        work.premium[q, 0], work.used[q, 0] = market.spot_premium + chi, used_share(market, work.demand[q, 0])
-        for t in range(1, market.n_months + 1):
-            four = draw_four(seed, path, SPOT, u64(t), u64(0))
-            chi = decayed(chi, market.spot_decay, market.spot_shock, normal(chosen(four, q)))
-            work.premium[q, t] = market.spot_premium + chi
-            demand = work.demand[q, t]
-            work.used[q, t] = used_share(market, demand)
-            for first in range(0, n_generations, 4):
-                w = draw(seed, path, GENERATION, u64(t), u64(first // 4))
-                for g in range(first, min(first + 4, n_generations)):
-                    work.rent[q, g] = normal(chosen(w, g - first))
-            for g in range(n_generations):
-                n = ZERO
-                for h in range(g + 1):
-                    n = fma(market.generation_cholesky[g, h], work.rent[q, h], n)
-                x = decayed(work.price[q, g], market.generation_decay, market.generation_shock[g], n)
-                work.price[q, g] = x
-                theta = obsolescence(market, work, g, t)
-                work.outside[q, t, g] = outside_log_price(
-                    demand, market.demand_beta[g], market.base_log_price[t, g], x, theta
-                )
-
-
-@compiled_loop
-def step_market(market: Any, recovery: Any, work: Any, q: int, t: int) -> None:
-    """(2.7)-(2.11) of month t from the chips released in t-1."""
-    n_generations, mean = market.demand_beta.shape[0], ZERO
+    add_launches(market, work, end)
+    draw_spot(market, work, seed, quad, end)
+    for first in range(0, n_generations, 4):
+        draw_months(work.month_words, u64(work.premium.shape[0]), seed, u64(quad), GENERATION, u64(first // 4))
+        for k in range(4):
+            make_normals(work, k, work.normals[first + k])
+    for q in range(PATHS_AT_ONCE):
+        work.factor[q] = ZERO  # X_0
     for g in range(n_generations):
-        chips = f32(work.released[q, g] + market.calendar[t, g])
-        work.released[q, g] = 0
-        work.overhang[q, g] = next_overhang(
-            work.overhang[q, g], market.overhang_decay, chips, market.inverse_depth[t, g]
+        clear_row(work.mixed, end)
+        for h in range(g + 1):
+            mix(work.mixed, work.normals[h], end, market.generation_cholesky[g, h])
+        chain_decay(work.factor, work.mixed, end, market.generation_decay, market.generation_shock[g])
+        price_outside(
+            work.mixed, work.demand, market.demand_beta[g], abreast.base_log_price[g], work.factor, work.theta[g], end
         )
-        mean = fma(market.depth_weights[t, g], work.overhang[q, g], mean)
-    work.mean_overhang[q] = mean
-    used = work.used[q, t]
-    for g in range(n_generations):
-        logarithm = log_price(
-            work.outside[q, t, g],
-            work.overhang[q, g],
-            mean,
-            market.own_weight,
-            market.overhang_impact,
-            market.price_floor[t, g],
-        )
-        contract = exp(logarithm)
-        work.price[q, g] = contract
-        work.rent[q, g] = yearly_rent(contract, used, market.hourly_cost[t, g], market.annuity[t, g])
-        if t <= market.horizon or is_recorded(work):
-            spot = spot_price(logarithm, work.premium[q, t])
-            work.spot_price[q, g] = spot
-            work.spot[q, g] = spot_rate(spot, used, recovery.spot_keep)
-
-
-@compiled_loop
-def start_prices(market: Any, work: Any, q: int) -> None:
-    """Month 0: no overhang and no launch since."""
-    for g in range(market.demand_beta.shape[0]):
-        logarithm = log_price(
-            work.outside[q, 0, g], ZERO, ZERO, market.own_weight, market.overhang_impact, market.price_floor[0, g]
-        )
-        contract = exp(logarithm)
-        work.price[q, g] = contract
-        work.rent[q, g] = yearly_rent(contract, work.used[q, 0], market.hourly_cost[0, g], market.annuity[0, g])
-        work.spot_price[q, g] = spot_price(logarithm, work.premium[q, 0])
-
-
-@compiled_loop
-def keep_prices(work: Any, paths: Any, q: int, t: int) -> None:
-    """Contract and spot prices of a month, where they are asked for."""
-    if paths.prices.shape[0] > 0:
-        for g in range(work.price.shape[1]):
-            paths.prices[work.row[0] + q, t, 0, g] = work.price[q, g]
-            paths.prices[work.row[0] + q, t, 1, g] = work.spot_price[q, g]
+        put_ahead(work.ahead, OUTSIDE, abreast.n_blocks, g, work.mixed, market.n_months)
+        put_ahead(work.ahead, PREMIUM, abreast.n_blocks, g, work.premium, market.n_months)
+        put_ahead(work.ahead, USED, abreast.n_blocks, g, work.used, market.n_months)
 
 
 @compiled_loop
@@ -225,26 +292,6 @@ def record_launches(market: Any, work: Any, q: int) -> None:
     launch_months, row, last = work.record.launch_months, work.row[0] + q, f32(market.n_months)
     for family in range(market.launch_first.shape[0]):
         for j in range(MAX_LAUNCHES):
-            if work.launch_month[family, j] >= last:
+            if work.launch_month[family, j, q] >= last:
                 break
-            launch_months[family, j, row] = work.launch_month[family, j]
-
-
-@compiled_loop
-def record_market(market: Any, work: Any, q: int, t: int) -> None:
-    """The market of month t, and the chips that came back in it."""
-    record, row = work.record, work.row[0] + q
-    record.regimes[t, row], record.demand[t, row] = work.regime[q, t], work.demand[q, t]
-    record.utilisation[t, row] = work.used[q, t]
-    for g in range(work.price.shape[1]):
-        record.contract[t, row, g], record.spot[t, row, g] = work.price[q, g], work.spot_price[q, g]
-        record.overhang[t, row, g], record.released[t, row, g] = work.overhang[q, g], work.released[q, g]
-    for vintage in range(market.vintage_generation.shape[0]):
-        record.values[t, row, vintage] = value_of(market, work, q, t, vintage)
-
-
-@compiled_loop
-def value_of(market: Any, work: Any, q: int, t: int, vintage: Any) -> Any:
-    """(2.11) C_v, computed where it is asked for."""
-    g = market.vintage_generation[vintage]
-    return chip_value(work.rent[q, g], market.value_cap[t, vintage], market.scrap_value[g])
+            launch_months[family, j, row] = work.launch_month[family, j, q]

@@ -10,13 +10,14 @@ from numba import njit
 from ..paths.philox import LOW32
 from ..paths.tally import EVENT_FIELDS
 from ..reference.market import MAX_LAUNCHES
+from .numba_abreast import AHEAD_ROWS, DRIVER_ROWS, LANES, MONTH_ROWS, PATHS_AT_ONCE
+from .numba_abreast import STATE_ROWS as HAZARD_ROWS
 from .numba_layout import (
     BALANCE,
     BREACHES,
     CONTRACT_COLUMNS,
     D_LET_PLACE,
     L_PLACE,
-    PATHS_AT_ONCE,
     RESERVE,
     SCRATCH,
     SHARED_ROWS,
@@ -62,28 +63,39 @@ class Work(NamedTuple):
     below_by_8: Any
     group: Any  # (4,) the group at hand, -1: none
     group_months: Any  # (4, H + 1) its thresholds, int64, -1: not known yet
-    regime: Any  # (4, T + 1)
+    month_words: Any  # (4 * width,) uint32 words of a draw, all months of four paths: rows of months, see numba_abreast
+    far: Any  # (width,) uint8 normals to be made one by one, and the same bytes eight at a time
+    far_by_8: Any
+    normals: Any  # (at least 2 and G, width), up to four more to fill the last draw
+    regime: Any  # (width,) int32
+    regime_mean: Any  # (width,) m_z
+    jump: Any
     demand: Any
     premium: Any  # s_0 + χ
     used: Any
-    outside: Any  # (4, T + 1, G) log prices before the overhang
-    launch_month: Any  # (families, MAX_LAUNCHES)
+    factor: Any  # (width,) χ, then a generation's X and the sums of other chains
+    mixed: Any  # (width,) (2.4) (L n)_g
+    launch_month: Any  # (families, MAX_LAUNCHES, 4)
     launch_size: Any
+    n_launches: Any  # (families,) the most of four paths
+    launch_months: Any  # (width,) a launch's, for all months
+    launch_sizes: Any
+    ramp: Any
+    theta: Any  # (G, width) Θ
+    ahead: Any  # ((T + 1) * blocks * AHEAD_ROWS * LANES,) what no feedback reaches
+    month: Any  # (blocks * MONTH_ROWS * LANES,) the month at hand
+    released: Any  # (blocks * LANES,) float64 chips, whole numbers
     factors: Any  # (4, K)
     mixing: Any  # (4, 2) W, 1/W
-    cumulative: Any  # (4, C)
-    log_hazard: Any  # (4, C, H + 1)
-    overhang: Any  # (4, G)
-    released: Any  # int64
-    price: Any  # contract price
-    rent: Any
-    spot: Any  # what an uncontracted chip earns an hour
-    spot_price: Any
-    mean_overhang: Any  # (4,)
+    log_hazard: Any  # (C, width) the running maximum of ln H
+    cumulative: Any  # (width,) H of the class at hand
+    shift: Any  # (width,) its a
+    drivers: Any  # ((H + 1) * fed blocks * DRIVER_ROWS * LANES,) what moves the classes that the book's chips move
+    hazard_state: Any  # (fed blocks * HAZARD_ROWS * LANES,)
     months: Any  # (4, parties) default months
     hit_head: Any  # (4, H + 2) parties by default month, as linked lists
     hit_next: Any
-    theta: Any  # (4, watched)
+    threshold: Any  # (4, watched) θ
     contract: Any  # (D * 4, CONTRACT_COLUMNS) int32, a deployment's four paths in one cache line; a rate by its bits
     due_head: Any  # (4, H + 2) deployments by the month in which their contract may end
     tenant_lost: Any  # (4, L)
@@ -108,9 +120,15 @@ def memory(book: Any) -> Any:
     flags, below = np.zeros(TILE, np.uint8), np.zeros(PATHS_AT_ONCE * TILE, np.uint8)
     arena = np.zeros(SCRATCH + len(book.lanes.template), np.float32)
     arena[TILE : 2 * TILE] = np.inf
+    width, n_families = int(book.abreast.width), len(book.market.launch_first)
+    n_blocks, n_fed_blocks = int(book.abreast.n_blocks), int(book.abreast.n_fed_blocks)
+    far = np.zeros(width, np.uint8)
 
     def of_path(*shape: int, dtype: Any = np.float32) -> Any:
         return np.zeros((PATHS_AT_ONCE, *shape), dtype)
+
+    def of_months(*shape: int) -> Any:
+        return np.zeros((*shape, width), np.float32)
 
     i32, i64 = np.int32, np.int64
     return Work(
@@ -123,28 +141,39 @@ def memory(book: Any) -> Any:
         below_by_8=below.view(np.uint64),
         group=of_path(dtype=i32),
         group_months=of_path(horizon + 1, dtype=i64),
-        regime=of_path(n_months + 1, dtype=i32),
-        demand=of_path(n_months + 1),
-        premium=of_path(n_months + 1),
-        used=of_path(n_months + 1),
-        outside=of_path(n_months + 1, n_generations),
-        launch_month=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
-        launch_size=np.zeros((len(book.market.launch_first), MAX_LAUNCHES), np.float32),
+        month_words=np.zeros(4 * width, np.uint32),
+        far=far,
+        far_by_8=far.view(np.uint64),
+        normals=of_months(max(2, -(-n_generations // 4) * 4)),
+        regime=np.zeros(width, i32),
+        regime_mean=of_months(),
+        jump=of_months(),
+        demand=of_months(),
+        premium=of_months(),
+        used=of_months(),
+        factor=of_months(),
+        mixed=of_months(),
+        launch_month=np.zeros((n_families, MAX_LAUNCHES, PATHS_AT_ONCE), np.float32),
+        launch_size=np.zeros((n_families, MAX_LAUNCHES, PATHS_AT_ONCE), np.float32),
+        n_launches=np.zeros(n_families, i64),
+        launch_months=of_months(),
+        launch_sizes=of_months(),
+        ramp=of_months(),
+        theta=of_months(n_generations),
+        ahead=np.zeros((n_months + 1) * n_blocks * AHEAD_ROWS * LANES, np.float32),
+        month=np.zeros(n_blocks * MONTH_ROWS * LANES, np.float32),
+        released=np.zeros(n_blocks * LANES, np.float64),
         factors=of_path(max(int(book.hazards.n_factors), 1)),
         mixing=of_path(2),
-        cumulative=of_path(n_classes),
-        log_hazard=of_path(n_classes, horizon + 1),
-        overhang=of_path(n_generations),
-        released=of_path(n_generations, dtype=i64),
-        price=of_path(n_generations),
-        rent=of_path(n_generations),
-        spot=of_path(n_generations),
-        spot_price=of_path(n_generations),
-        mean_overhang=of_path(),
+        log_hazard=of_months(n_classes),
+        cumulative=of_months(),
+        shift=of_months(),
+        drivers=np.zeros((horizon + 1) * n_fed_blocks * DRIVER_ROWS * LANES, np.float32),
+        hazard_state=np.zeros(n_fed_blocks * HAZARD_ROWS * LANES, np.float32),
         months=of_path(n_active, dtype=i32),
         hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
         hit_next=of_path(n_active, dtype=i32),
-        theta=of_path(watched),
+        threshold=of_path(watched),
         contract=aligned((PATHS_AT_ONCE * n_deployments, CONTRACT_COLUMNS), i32),
         due_head=of_path(horizon + 2, dtype=i32),
         tenant_lost=of_path(n_loans, dtype=np.uint8),
@@ -208,6 +237,18 @@ def shared_place(lanes: Any, loan_facts: Any) -> Any:
 def hours_place(lanes: Any, facts: Any) -> Any:
     """Where the arena keeps a deployment's hours."""
     return u64(facts[D_LET_PLACE]) - u64((STATE_ROWS + 2 * lanes.n_slots) * TILE)
+
+
+@compiled_loop
+def month_lane(t: Any, q: int) -> Any:
+    """Where a row of months keeps month t of path q."""
+    return u64(PATHS_AT_ONCE * t + q)
+
+
+@compiled_loop
+def month_place(row: Any, g: Any, q: int) -> Any:
+    """Where `Work.month` keeps a row of the month at hand for a generation on path q."""
+    return u64((g // 4 * MONTH_ROWS + row) * LANES + g % 4 * PATHS_AT_ONCE + q)
 
 
 @compiled_loop

@@ -6,21 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from ..paths.arithmetic import ONE, ZERO, at_score, clip, log
+from ..paths.arithmetic import ONE, ZERO, at_score, clip
 from ..paths.loans import PARENT
 from ..paths.obligors import (
-    H_0,
-    accumulated,
     group_threshold,
     highest_quality,
     least_loading,
-    log_accumulated,
     rank_bound,
     threshold,
     with_slack,
 )
 from ..paths.philox import LOAN, LOW32, OBLIGOR, chosen, draw, draw_four, normal, philox, rank
 from ..paths.primitives import fma, lowest_byte, prefetch
+from .numba_abreast import PATHS_AT_ONCE
 from .numba_cash import stop_plain
 from .numba_layout import (
     COLUMN,
@@ -33,43 +31,14 @@ from .numba_layout import (
     LGD_TABLE,
     OPENING,
     PARTY,
-    PATHS_AT_ONCE,
     TERM,
     TILE,
 )
-from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit, is_pooled, is_recorded
+from .numba_memory import AT_TILE, INFINITE, NEVER, compiled_loop, emit, is_pooled, is_recorded, month_lane
 
 i32, i64, u8, u32, u64 = np.int32, np.int64, np.uint8, np.uint32, np.uint64
 
 OBLIGOR_PLACE = OBLIGOR << u64(8)
-
-
-@compiled_loop
-def step_hazard(hazards: Any, work: Any, q: int, c: int, t: int, mean_overhang: Any) -> None:
-    """(3.1) one class, one month."""
-    cumulative = accumulated(
-        work.cumulative[q, c],
-        hazards.hazard[t, c],
-        hazards.regime_shift[c, work.regime[q, t]],
-        hazards.demand_sensitivity[c],
-        work.demand[q, t],
-        hazards.overhang_sensitivity[c],
-        mean_overhang,
-    )
-    work.cumulative[q, c] = cumulative
-    work.log_hazard[q, c, t] = log_accumulated(cumulative, work.log_hazard[q, c, t - 1])
-
-
-@compiled_loop
-def start_hazards(hazards: Any, work: Any, horizon: int, low: int, high: int) -> None:
-    """(3.1) all months of the classes that the book's chips do not move; month 0 of the others."""
-    for q in range(low, high):
-        for c in range(hazards.hazard.shape[1]):
-            work.cumulative[q, c] = H_0
-            work.log_hazard[q, c, 0] = log(H_0)
-            if not hazards.fed_back[c]:
-                for t in range(1, horizon + 1):
-                    step_hazard(hazards, work, q, c, t, ZERO)
 
 
 @compiled_loop
@@ -110,7 +79,7 @@ def threshold_of_group(hazards: Any, obligors: Any, work: Any, p: int, c: int, q
     """(3.6) of the group to which position p belongs, in month t."""
     return group_threshold(
         hazards.latent_table,
-        work.log_hazard[q, c, t],
+        work.log_hazard[c, month_lane(t, q)],
         obligors.log_scale[p],
         work.mixing[q, 1],
         common_part(obligors.loadings, p, work.factors, q),
@@ -126,7 +95,7 @@ def bound_of_run(hazards: Any, obligors: Any, work: Any, run: int, q: int, horiz
         take_group(work, q, obligors.run_group[run])
         return with_slack(group_month_threshold(hazards, obligors, work, obligors.run_first[run], c, q, horizon))
     quality = highest_quality(
-        hazards.log_hazard_table, hazards.is_t_copula, work.log_hazard[q, c, horizon] + obligors.run_log_scale[run]
+        hazards.log_hazard_table, hazards.is_t_copula, work.log_hazard[c, month_lane(horizon, q)] + obligors.run_log_scale[run]
     )
     common = ZERO
     for k in range(hazards.n_factors):
@@ -158,7 +127,7 @@ def own_month(hazards: Any, obligors: Any, work: Any, p: int, c: int, q: int, w:
     below, above = 1, horizon + 1
     while below < above:
         middle = (below + above) // 2
-        if work.log_hazard[q, c, middle] >= theta:
+        if work.log_hazard[c, month_lane(middle, q)] >= theta:
             above = middle
         else:
             below = middle + 1
@@ -307,7 +276,7 @@ def draw_watched(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int
         entity = obligors.key_low[p] | (obligors.key_high[p] << u64(32))
         four = draw_four(seed, u64(PATHS_AT_ONCE * quad), OBLIGOR, u64(0), entity)
         for q in range(low, high):
-            work.theta[q, p - start] = own_threshold(hazards, obligors, work, p, q, chosen(four, q))
+            work.threshold[q, p - start] = own_threshold(hazards, obligors, work, p, q, chosen(four, q))
 
 
 @compiled_loop
@@ -318,8 +287,8 @@ def watch(book: Any, work: Any, seed: Any, quad: Any, q: int, t: int) -> None:
     for c in range(hazards.hazard.shape[1]):
         if not hazards.fed_back[c]:
             continue
-        level = work.log_hazard[q, c, t]
+        level = work.log_hazard[c, month_lane(t, q)]
         for p in range(obligors.watched_class[c], obligors.watched_class[c + 1]):
-            if level >= work.theta[q, p - start]:
-                work.theta[q, p - start] = INFINITE
+            if level >= work.threshold[q, p - start]:
+                work.threshold[q, p - start] = INFINITE
                 obligor_defaults(book, work, seed, quad, q, p, i32(t))

@@ -52,7 +52,6 @@ from .numba_layout import (
     RATE_OF,
     STATE_OF,
 )
-from .numba_market import value_of
 from .numba_memory import (
     AT_BALANCE,
     AT_BREACHES,
@@ -67,6 +66,7 @@ from .numba_memory import (
     lane_place,
     workout_row,
 )
+from .numba_prices import value_of
 from .numba_record import PROCEEDS, SALE_MONTH, STEPPED_IN
 
 f32, i32, i64, u64 = np.float32, np.int32, np.int64, np.uint64

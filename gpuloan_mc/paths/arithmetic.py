@@ -9,7 +9,7 @@ import numpy as np
 
 from ..reference import arithmetic as reference
 from ..reference.arithmetic import F32
-from .primitives import bits_float, float_bits, fma, path_function, square_root
+from .primitives import bits_float, float_bits, fma, lane_function, path_function, square_root
 
 f32, i32 = np.float32, np.int32
 
@@ -34,31 +34,31 @@ NEAR_MILLS, MILLS_FAR_CENTRE = f32(2.25), f32(4)
 SCORE_LOW, SCORE_HIGH, SCORE_PER_UNIT = f32(-8), f32(8), f32(64)
 
 
-@path_function
+@lane_function
 def maximum(a: np.float32, b: np.float32) -> np.float32:
     """The larger; b where they are equal."""
     return a if a > b else b
 
 
-@path_function
+@lane_function
 def minimum(a: np.float32, b: np.float32) -> np.float32:
     """The smaller; b where they are equal."""
     return a if a < b else b
 
 
-@path_function
+@lane_function
 def clip(x: np.float32, low: np.float32, high: np.float32) -> np.float32:
     """x held between low and high."""
     return minimum(maximum(x, low), high)
 
 
-@path_function
+@lane_function
 def flush(x: np.float32) -> np.float32:
     """0 where |x| < 2^-60 (1.5)."""
     return ZERO if abs(x) < TINY else x
 
 
-@path_function
+@lane_function
 def _exp_parts(x: np.float32, correction: np.float32) -> tuple[np.float32, np.float32]:
     """(e^r - 1, 2^k) with e^(x + correction) = e^r 2^k."""
     x = clip(x, -EXP_LIMIT, EXP_LIMIT)
@@ -70,14 +70,14 @@ def _exp_parts(x: np.float32, correction: np.float32) -> tuple[np.float32, np.fl
     return less_one, scale
 
 
-@path_function
+@lane_function
 def exp(x: np.float32) -> np.float32:
     """e^x with x held to [-40, 40]."""
     less_one, scale = _exp_parts(x, ZERO)
     return (less_one + ONE) * scale
 
 
-@path_function
+@lane_function
 def log(x: np.float32) -> np.float32:
     """Natural logarithm of a normal float32 x > 0."""
     bits = i32(float_bits(x) - SQRT_HALF_BITS)
@@ -92,21 +92,40 @@ def log(x: np.float32) -> np.float32:
     return fma(exponent, LN2_HI, f + rest)
 
 
-@path_function
-def normal_quantile(p: np.float32) -> np.float32:
-    """The n >= 0 whose upper tail probability is p, for p in [2^-33, 1/2]."""
+@lane_function
+def _tail_distance(p: np.float32) -> tuple[np.float32, np.float32, np.float32]:
+    """x = 1 - 2p, what its rounding left out, and w = -ln 4p(1-p)."""
     x = fma(p, -TWO, ONE)
-    lost = fma(p, -TWO, ONE - x)  # 1 - 2p - x, exactly
-    w = -log((FOUR * p) * (ONE - p))
-    if w >= FAR_QUANTILE:
-        ratio, more = _quantile_tail(w)
-    else:
-        ratio, more = _quantile_centre(w - CENTRE), ZERO
+    lost = fma(p, -TWO, ONE - x)
+    return x, lost, -log((FOUR * p) * (ONE - p))
+
+
+@lane_function
+def _quantile(x: np.float32, lost: np.float32, ratio: np.float32, more: np.float32) -> np.float32:
+    """x(1.25 + ratio), with what roundings left out."""
     lost = fma(lost, ratio + CENTRE_RATIO, more)
     return fma(x, ratio, fma(x, CENTRE_RATIO, lost))
 
 
 @path_function
+def normal_quantile(p: np.float32) -> np.float32:
+    """The n >= 0 whose upper tail probability is p, for p in [2^-33, 1/2]."""
+    x, lost, w = _tail_distance(p)
+    if w >= FAR_QUANTILE:
+        ratio, more = _quantile_tail(w)
+    else:
+        ratio, more = _quantile_centre(w - CENTRE), ZERO
+    return _quantile(x, lost, ratio, more)
+
+
+@lane_function
+def central_quantile(p: np.float32) -> tuple[np.float32, np.bool_]:
+    """`normal_quantile` without its tail, and whether p lies in the tail: 1 of 590 does. For loops over lanes."""
+    x, lost, w = _tail_distance(p)
+    return _quantile(x, lost, _quantile_centre(w - CENTRE), ZERO), w >= FAR_QUANTILE
+
+
+@lane_function
 def _quantile_centre(u: np.float32) -> np.float32:
     v = fma(fma(fma(fma(u, C0, C1), u, C2), u, C3), u, C4)
     return fma(fma(fma(fma(fma(v, u, C5), u, C6), u, C7), u, C8), u, C9)

@@ -7,7 +7,7 @@ import numpy as np
 from ..plan import REPAID_BELOW
 from ..reference.loans import Cause
 from .arithmetic import ZERO, maximum, minimum
-from .primitives import fma, path_function
+from .primitives import fma, lane_function, path_function
 
 f32, i32 = np.float32, np.int32
 
@@ -20,7 +20,7 @@ def monthly_rate(floating: np.float32, base: np.float32, margin: np.float32) -> 
     return fma(floating, base, margin)
 
 
-@path_function
+@lane_function
 def spot_rate(spot: np.float32, utilisation: np.float32, keep: np.float32) -> np.float32:
     """(5.3) dollars an hour of chips that are not let."""
     return (spot * utilisation) * keep

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..reference.arithmetic import F32
 from .arithmetic import ONE, ZERO, exp, interpolate, log, maximum, minimum, normal_cdf
-from .primitives import fma, path_function
+from .primitives import fma, lane_function, path_function
 
 f32, i32, u64 = np.float32, np.int32, np.uint64
 
@@ -20,7 +20,7 @@ RANK_SLACK_SHIFT, RANK_SLACK = u64(12), u64(16)
 MARGIN = f32(1e-4)  # thousands of float32 roundings of a score
 
 
-@path_function
+@lane_function
 def accumulated(
     cumulative: np.float32,
     hazard: np.float32,
@@ -36,7 +36,7 @@ def accumulated(
     return fma(hazard, exp(exponent), cumulative)
 
 
-@path_function
+@lane_function
 def log_accumulated(cumulative: np.float32, before: np.float32) -> np.float32:
     """(3.1) the running maximum of ln H."""
     return maximum(before, log(cumulative))
