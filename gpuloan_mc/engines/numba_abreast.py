@@ -39,6 +39,7 @@ class Abreast(NamedTuple):
     """Tables of a market and its hazard classes, each number once for each of four paths."""
 
     width: np.int64  # lanes of a row of months
+    n_lanes: np.int64  # LANES
     n_blocks: np.int64  # blocks of generations
     n_fed_blocks: np.int64  # blocks of the classes that the book's chips move
     base_log_price: F32  # (G, width)
@@ -62,6 +63,7 @@ def abreast(plan: Plan, fed_back: Any) -> Abreast:
     by_class = np.stack([obligors.demand_sensitivity[fed], obligors.overhang_sensitivity[fed]])
     return Abreast(
         width=np.int64(width),
+        n_lanes=np.int64(LANES),
         n_blocks=np.int64(terms.shape[1]),
         n_fed_blocks=np.int64(-(-len(fed) // _A_BLOCK)),
         base_log_price=read_only(_rows(market.base_log_price.T, width)),

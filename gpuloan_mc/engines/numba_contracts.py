@@ -9,7 +9,7 @@ import numpy as np
 from ..paths.loans import renewed_rate
 from ..paths.philox import RENEWAL, chosen, draw_four, event_word
 from ..paths.primitives import float_bits, prefetch
-from .numba_abreast import PRICE
+from .numba_abreast import PATHS_AT_ONCE, PRICE
 from .numba_layout import (
     CLAIM,
     D_GENERATION,
@@ -27,7 +27,16 @@ from .numba_layout import (
     RELEASED,
     STATE_OF,
 )
-from .numba_memory import NOBODY, compiled_loop, contract_row, entity, month_lane, month_place, state_stride
+from .numba_memory import (
+    NOBODY,
+    compiled_loop,
+    contract_row,
+    entity,
+    inlined_loop,
+    month_lane,
+    month_place,
+    state_stride,
+)
 
 u8, u64 = np.uint8, np.uint64
 
@@ -66,8 +75,8 @@ def lose_tenant(book: Any, work: Any, q: int, d: Any) -> None:
 
 
 @compiled_loop
-def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int) -> None:
-    """(5.1), (5.2) of month t."""
+def lose_tenants(book: Any, work: Any, q: int, t: int) -> None:
+    """(5.1) contracts whose tenant defaults in month t."""
     lanes, facts = book.lanes, book.lanes.deployment_facts
     party = work.hit_head[q, t]
     while party != NOBODY:
@@ -76,42 +85,75 @@ def step_deployments(book: Any, work: Any, seed: Any, path: Any, q: int, t: int)
             if work.contract[contract_row(d, q), STATE_OF] & LET and facts[d, D_START] <= t:
                 lose_tenant(book, work, q, d)
         party = work.hit_next[q, party]
+
+
+@compiled_loop
+def first_ends(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int, t: int) -> None:
+    """(5.2) contracts as they were at month 0 that begin or may end in month t: four paths, which share a draw."""
+    lanes, facts = book.lanes, book.lanes.deployment_facts
     end = lanes.due_first[t + 1]
     for k in range(lanes.due_first[t], end):
         if k + 2 * AHEAD < end:
             prefetch(facts, lanes.due[k + 2 * AHEAD], 0)
-            prefetch(work.contract, contract_row(lanes.due[k + 2 * AHEAD], q), 0)
+            prefetch(work.contract, contract_row(lanes.due[k + 2 * AHEAD], 0), 0)
         if k + AHEAD < end:
-            place = u64(facts[lanes.due[k + AHEAD], D_LET_PLACE]) + u64(q) * state_stride(lanes)
-            prefetch(work.arena, 0, place)
-        contract_due(book, work, seed, path, q, t, lanes.due[k])
-    d = work.due_head[q, t]
-    while d != NOBODY:
-        following = work.contract[contract_row(d, q), NEXT_DUE]  # a renewal puts it on another list
-        contract_due(book, work, seed, path, q, t, d)
-        d = following
+            ask_for_rates(lanes, work, facts[lanes.due[k + AHEAD]], low, high)
+        d = lanes.due[u64(k)]
+        four = draw_four(seed, u64(PATHS_AT_ONCE * quad), RENEWAL, u64(t), entity(facts[d], D_KEY))
+        for q in range(low, high):
+            contract_due(book, work, four, q, t, d)
 
 
 @compiled_loop
-def contract_due(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, d: Any) -> None:
+def ask_for_rates(lanes: Any, work: Any, facts: Any, low: int, high: int) -> None:
+    """Ask for the places of a contract's rate ahead of their use."""
+    place = u64(facts[D_LET_PLACE])
+    for q in range(low, high):
+        prefetch(work.arena, 0, place + u64(q) * state_stride(lanes))
+
+
+@compiled_loop
+def later_ends(book: Any, work: Any, seed: Any, quad: Any, q: int, t: int) -> None:
+    """(5.2) renewed contracts that may end in month t."""
+    facts, d = book.lanes.deployment_facts, work.due_head[q, t]
+    while d != NOBODY:
+        following = work.contract[contract_row(d, q), NEXT_DUE]  # a renewal puts it on another list
+        four = draw_four(seed, u64(PATHS_AT_ONCE * quad), RENEWAL, u64(t), entity(facts[d], D_KEY))
+        contract_due(book, work, four, q, t, d)
+        d = following
+
+
+@inlined_loop
+def contract_due(book: Any, work: Any, four: Any, q: int, t: int, d: Any) -> None:
     """A contract begins or may end: its tenant has fallen before, or it renews, or its chips come back."""
-    contract, facts, recovery = work.contract[contract_row(d, q)], book.lanes.deployment_facts[d], book.recovery
-    if not contract[STATE_OF] & LET:
+    row, facts = u64(contract_row(d, q)), book.lanes.deployment_facts[u64(d)]
+    if not work.contract[row, STATE_OF] & LET:
         return
-    if work.months[q, facts[D_TENANT]] <= t:
+    if work.months[u64(q), u64(facts[D_TENANT])] <= t:
         lose_tenant(book, work, q, d)
-        return
-    if contract[END_OF] < t:
-        w = chosen(draw_four(seed, path, RENEWAL, u64(t), entity(facts, D_KEY)), q)
-        if event_word(w) >= recovery.renewal[work.regime[month_lane(t, q)]]:
-            end_contract(book, work, q, d)
-            return
-        price = work.month[month_place(PRICE, facts[D_GENERATION], q)]
-        rate = renewed_rate(price, recovery.renewal_keep, recovery.paid_share)
-        contract[RATE_OF] = float_bits(rate)
-        set_let_rate(book.lanes, work, q, facts, rate)
-        contract[END_OF] = t - 1 + recovery.renewal_term
-    month = contract[END_OF] + 1
-    if month <= book.market.horizon:
-        contract[NEXT_DUE] = work.due_head[q, month]
-        work.due_head[q, month] = d
+    elif work.contract[row, END_OF] >= t:  # it begins
+        month = u64(work.contract[row, END_OF] + 1)
+        if month <= u64(book.market.horizon):
+            work.contract[row, NEXT_DUE] = work.due_head[u64(q), month]
+            work.due_head[u64(q), month] = d
+    else:
+        renew_or_end(book, work, four, q, t, d, row, facts)
+
+
+@inlined_loop
+def renew_or_end(book: Any, work: Any, four: Any, q: int, t: int, d: Any, row: Any, facts: Any) -> None:
+    """(5.2) without a branch: which of the two comes is a matter of chance, and a wrong guess costs more than both."""
+    recovery, contract, heads = book.recovery, work.contract, work.due_head
+    renews = event_word(chosen(four, q)) < recovery.renewal[u64(work.regime[month_lane(t, q)])]
+    g = u64(facts[D_GENERATION])
+    rate = renewed_rate(work.month[month_place(PRICE, g, q)], recovery.renewal_keep, recovery.paid_share)
+    state, end = contract[row, STATE_OF], t - 1 + recovery.renewal_term
+    month = u64(min(end, book.market.horizon) + 1)  # the list behind the horizon is never read
+    head, path = heads[u64(q), month], u64(q)
+    contract[row, END_OF] = end if renews else contract[row, END_OF]
+    contract[row, RATE_OF] = float_bits(rate) if renews else contract[row, RATE_OF]
+    contract[row, NEXT_DUE] = head
+    contract[row, STATE_OF] = state if renews else (state & ~LET) | RELEASED
+    heads[path, month] = d if renews else head
+    work.released[month_lane(g, q)] += facts[D_UNITS] * (1 - (renews | ((state & RELEASED) != 0)))
+    set_let_rate(book.lanes, work, q, facts, rate if renews else NOT_LET)

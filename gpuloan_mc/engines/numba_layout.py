@@ -111,10 +111,10 @@ class Lanes(NamedTuple):
     tile_capped: I32  # (tiles,) 1: a loan has an LTV cap
     template: F32  # (tiles * stride,) a thread's arena at month 0
     principal: F32  # (H + 1, tiles * TILE)
-    run_slot: I64  # (tiles * slots + 1,) runs of lanes whose deployment has one generation
-    run_first: I64
-    run_end: I64
-    run_generation: I32
+    pass_slot: I64  # (tiles * slots + 1,) passes over a tile's slot: up to four generations each
+    pass_generation: I32  # (passes, 4)
+    pass_count: I32  # (passes,) generations of a pass
+    pass_code: F32  # (passes * TILE,) which of them a lane's deployment is of; OTHER: none of them
     due_first: I64  # deployments: first month in which a contract may end
     due: I32
     start_first: I64  # deployments put in service after month 1
@@ -151,6 +151,7 @@ BALANCE, RESERVE, SUPPORT, BREACHES = range(4)
 STATE_ROWS = 4
 DEAD, WAITING, MATURING = f32(-1), f32(-2), f32(-3)  # in the place of breaches: lanes that the vector loop passes over
 NOT_LET = f32(-1)
+GENERATIONS_A_PASS, OTHER = 4, f32(4)
 SCRATCH = 3 * TILE  # before the first tile: revenue, no limit on the balance, the limit that LTV caps set
 
 
@@ -435,7 +436,7 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
     tenant = np.where(let, active[np.maximum(deployments.tenant, 0)], -1) if len(active) else deployments.tenant
     tenant_first, tenant_deployment = lists_by_place(tenant, np.arange(len(let)), n_active)
     parent_first, parent_loan = lists_by_place(active[loans.parent], every, n_active)
-    runs = _slot_runs(plan, slot, n_slots, n_tiles)
+    passes = _slot_passes(plan, slot, n_slots, n_tiles)
     principal = np.zeros((months, n_tiles * TILE), f32)
     principal[:, :n_loans] = loans.principal.T
     return Lanes(
@@ -448,10 +449,10 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
         tile_capped=read_only(capped.reshape(n_tiles, TILE).max(axis=1, initial=0), i32),
         template=read_only(_template(plan, slot, n_slots, n_tiles)),
         principal=read_only(principal),
-        run_slot=runs[0],
-        run_first=runs[1],
-        run_end=runs[2],
-        run_generation=runs[3],
+        pass_slot=passes[0],
+        pass_generation=passes[1],
+        pass_count=passes[2],
+        pass_code=passes[3],
         due_first=due_first,
         due=due_list,
         start_first=start_first,
@@ -572,21 +573,27 @@ def _template(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> F32:
     return np.ascontiguousarray(rows.reshape(len(rows), n_tiles, TILE).swapaxes(0, 1)).reshape(-1)
 
 
-def _slot_runs(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> tuple[I64, I64, I64, I32]:
-    """Runs of lanes whose deployment in a slot is of one generation, by tile and slot; lanes are places in the tile."""
+def _slot_passes(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> tuple[I64, I32, I32, F32]:
+    """Passes over the slots of tiles: each adds the revenue of up to four generations."""
     deployments = plan.deployments
     lane = deployments.loan.astype(np.int64)
-    tile = lane // TILE
-    order = np.lexsort([lane, slot, tile])
-    place, at, generation = (tile * n_slots + slot)[order], (lane % TILE)[order], deployments.generation[order]
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (place[1:] != place[:-1]) | (generation[1:] != generation[:-1]) | (at[1:] != at[:-1] + 1)
-    first = np.nonzero(new)[0]
-    last = np.append(first[1:], len(order)) - 1 if len(first) else first
-    run_slot = np.searchsorted(place[first], np.arange(n_tiles * n_slots + 1))
+    place = lane // TILE * n_slots + slot
+    first, generations, counts, codes = [0], [], [], []
+    for here in range(n_tiles * n_slots):
+        mine = np.nonzero(place == here)[0]
+        there = np.unique(deployments.generation[mine])
+        for k in range(0, len(there), GENERATIONS_A_PASS):
+            some = there[k : k + GENERATIONS_A_PASS]
+            code = np.full(TILE, OTHER)
+            code[lane[mine] % TILE] = np.searchsorted(some, deployments.generation[mine])
+            code[lane[mine[~np.isin(deployments.generation[mine], some)]] % TILE] = OTHER
+            generations.append(np.resize(some, GENERATIONS_A_PASS))
+            counts.append(len(some))
+            codes.append(code)
+        first.append(len(counts))
     return (
-        read_only(run_slot, np.int64),
-        read_only(at[first], np.int64),
-        read_only(at[last] + 1, np.int64),
-        read_only(generation[first], i32),
+        read_only(first, np.int64),
+        read_only(np.reshape(generations, (-1, GENERATIONS_A_PASS)), i32),
+        read_only(counts, i32),
+        read_only(np.reshape(codes, -1), f32),
     )

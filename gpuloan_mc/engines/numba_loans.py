@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..paths.arithmetic import ONE, ZERO
+from ..paths.arithmetic import ONE, TWO, ZERO
 from ..paths.loans import (
     PARENT,
     add_revenue,
@@ -46,6 +46,7 @@ from .numba_layout import (
     LOCKUP,
     MARGIN,
     MATURING,
+    OTHER,
     PRINCIPAL,
     RATE,
     RESERVE_MONTHS,
@@ -76,10 +77,11 @@ from .numba_memory import (
 from .numba_prices import value_of
 from .numba_recovery import bury, default, rate_of
 
-i64, u8, u64 = np.int64, np.uint8, np.uint64
+i32, i64, u8, u64 = np.int32, np.int64, np.uint8, np.uint64
+THREE = np.float32(3)
 
 REPAID = REPAID_BELOW
-REPAID_FLAG, BROKEN_FLAG, SHORT_FLAG = u8(1), u8(2), u8(4)
+NO_FLAG, REPAID_FLAG, BROKEN_FLAG, SHORT_FLAG = i32(0), i32(1), i32(2), i32(4)
 (
     AT_RATE,
     AT_PRINCIPAL,
@@ -148,21 +150,37 @@ def clear_revenue(arena: Any, n: int) -> None:
 
 
 @compiled_loop
-def add_slot(scratch: Any, terms: Any, rows: Any, hours: Any, let: Any, first: int, end: int, spot: Any) -> None:
-    """(5.3) revenue of a run of lanes whose chips are of one generation. Vectorises."""
-    for i in range(first, end):
+def add_slot(scratch: Any, terms: Any, rows: Any, hours: Any, let: Any, n: int, spot: Any) -> None:
+    """(5.3) revenue of a tile's slot whose chips are of one generation. Vectorises."""
+    for i in range(n):
         lane = u64(i)
         scratch[AT_REVENUE + lane] = add_revenue(scratch[AT_REVENUE + lane], terms[hours + lane], rows[let + lane], spot)
 
 
 @compiled_loop
+def add_mixed_slot(
+    scratch: Any, terms: Any, rows: Any, codes: Any, hours: Any, let: Any, at: Any, n: int,
+    first: Any, second: Any, third: Any, fourth: Any,
+) -> None:  # fmt: skip
+    """(5.3) revenue of a tile's slot whose chips are of up to four generations, or of four among more. Vectorises."""
+    for i in range(n):
+        lane = u64(i)
+        code = codes[at + lane]
+        spot = (first if code < ONE else second) if code < TWO else (third if code < THREE else fourth)
+        mine = terms[hours + lane] if code < OTHER else ZERO
+        scratch[AT_REVENUE + lane] = add_revenue(scratch[AT_REVENUE + lane], mine, rows[let + lane], spot)
+
+
+@compiled_loop
 def pay_tile(
     rows: Any, terms: Any, scratch: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int
-) -> None:
+) -> Any:
     """(5.3)-(5.5) one month of a tile's loans on one path. Vectorises: selects, no branches, no integers but flags.
 
-    A loan that defaults keeps what it opened with. Flags: 1 repaid, 2 covenant broken, 4 short of cash.
+    A loan that defaults keeps what it opened with. Flags: 1 repaid, 2 covenant broken, 4 short of cash; all of them
+    together are returned.
     """
+    seen = NO_FLAG
     for i in range(n):
         lane = u64(i)
         balance = rows[state + AT_BALANCE + lane]
@@ -188,9 +206,12 @@ def pay_tile(
         rows[state + AT_RESERVE + lane] = new_reserve if pays else reserve
         rows[state + AT_SUPPORT + lane] = new_support if pays else support
         rows[state + AT_BREACHES + lane] = count if on else breaches
-        repaid = REPAID_FLAG if new_balance <= REPAID else u8(0)
+        repaid = REPAID_FLAG if new_balance <= REPAID else NO_FLAG
         flag = (SHORT_FLAG if short else BROKEN_FLAG) if fallen else repaid
-        flags[lane] = flag if on else u8(0)
+        flag = flag if on else NO_FLAG
+        flags[lane] = flag
+        seen = i32(seen | flag)
+    return seen
 
 
 @compiled_loop
@@ -211,20 +232,36 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
     for j in range(lanes.n_slots):
         hours, let = shared + AT_HOURS + u64(j * TILE), state + AT_LET_RATE + u64(j * TILE)
         place = tile * lanes.n_slots + j
-        for run in range(lanes.run_slot[place], lanes.run_slot[place + 1]):
-            spot = work.month[month_place(SPOT, lanes.run_generation[run], q)]
-            add_slot(arena, arena, arena, hours, let, lanes.run_first[run], lanes.run_end[run], spot)
+        for k in range(lanes.pass_slot[place], lanes.pass_slot[place + 1]):
+            spots = work.month
+            g = lanes.pass_generation[k]
+            first = spots[month_place(SPOT, g[0], q)]
+            if lanes.pass_count[k] == 1 and lanes.pass_slot[place + 1] - lanes.pass_slot[place] == 1:
+                add_slot(arena, arena, arena, hours, let, n, first)
+                continue
+            second, third = spots[month_place(SPOT, g[1], q)], spots[month_place(SPOT, g[2], q)]
+            fourth, at = spots[month_place(SPOT, g[3], q)], u64(k * TILE)
+            add_mixed_slot(
+                arena, arena, arena, lanes.pass_code, hours, let, at, n, first, second, third, fourth
+            )
     if is_pooled(work):
         add_due(book, work, q, t, tile)
     limit = AT_UNLIMITED
     if lanes.tile_capped[tile]:
         set_limits(book, work, q, t, tile)
         limit = AT_LIMIT
-    pay_tile(arena, arena, arena, work.flags, shared, state, limit, n)
-    for block in range(n // 8):
-        flags = work.flags_by_8[block]
+    if pay_tile(arena, arena, arena, work.flags, shared, state, limit, n) != NO_FLAG:
+        settle_flags(book, work, seed, path, q, t, tile, n)
+
+
+@compiled_loop
+def settle_flags(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: int, n: int) -> None:
+    """The loans of a tile that are repaid or default in month t."""
+    lanes, pairs = book.lanes, work.flags_by_2
+    for pair in range(n // 2):
+        flags = pairs[u64(pair)]
         while flags != u64(0):  # each flag is one bit
-            i = 8 * block + lowest_byte(flags)
+            i = 2 * pair + (lowest_byte(flags) >> 2)
             flags &= flags - u64(1)
             loan, flag = tile * TILE + i, work.flags[i]
             if flag == REPAID_FLAG:

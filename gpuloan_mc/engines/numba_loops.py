@@ -14,7 +14,7 @@ import numpy as np
 from ..paths.tally import add_defaults, close_paths
 from .numba_abreast import PATHS_AT_ONCE
 from .numba_cash import add_balances, loans_in, start_cash
-from .numba_contracts import step_deployments
+from .numba_contracts import first_ends, later_ends, lose_tenants
 from .numba_hazards import start_hazards, step_hazards
 from .numba_layout import SCRATCH
 from .numba_loans import mature, open_month, put_in_service, share_tile, step_tile
@@ -89,11 +89,14 @@ def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int,
         step_market(market, abreast, book.recovery, work, t)
         step_hazards(abreast, work, t)
         for q in range(low, high):
-            path = u64(PATHS_AT_ONCE * quad + q)
             keep_prices(market, work, paths, q, t)
             if hazards.n_fed_back > 0:
                 watch(book, work, seed, quad, q, t)
-            step_deployments(book, work, seed, path, q, t)
+            lose_tenants(book, work, q, t)
+        first_ends(book, work, seed, quad, low, high, t)
+        for q in range(low, high):
+            path = u64(PATHS_AT_ONCE * quad + q)
+            later_ends(book, work, seed, quad, q, t)
             open_month(book, work, seed, path, q, t)
         for tile in range(lanes.tile_lanes.shape[0]):
             share_tile(book, work, t, tile)

@@ -46,6 +46,11 @@ def compiled_loop(function: Any) -> Any:
     return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
+def inlined_loop(function: Any) -> Any:
+    """A compiled loop, or the body of one, that becomes part of its caller: a call costs as much as what it does."""
+    return njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
 def compiled_sum(function: Any) -> Any:
     """Compile a loop that adds whole numbers below 2^53 up in float64: in any order, for each sum is exact."""
     return njit(error_model="numpy", fastmath={"reassoc", "nsz"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
@@ -55,8 +60,8 @@ class Work(NamedTuple):
     """A thread's memory, fixed for a book. The first dimension of most is the path among four."""
 
     arena: Any  # float32, rows of tiles; see numba_layout
-    flags: Any  # (TILE,) uint8 events of a tile's lanes, and the same bytes eight at a time
-    flags_by_8: Any
+    flags: Any  # (TILE,) int32 events of a tile's lanes, and the same two at a time
+    flags_by_2: Any
     words: Any  # (4 * TILE,) uint32 words of a tile of obligors, their bounds, and who lies below
     bounds: Any
     below: Any  # uint8
@@ -117,7 +122,7 @@ def memory(book: Any) -> Any:
     n_generations, n_classes = len(book.market.demand_beta), book.hazards.hazard.shape[1]
     n_loans, n_deployments, n_active = len(book.loans.key), len(book.deployments.key), int(book.obligors.n_active)
     watched = int(book.obligors.phase_first[3] - book.obligors.phase_first[2])
-    flags, below = np.zeros(TILE, np.uint8), np.zeros(PATHS_AT_ONCE * TILE, np.uint8)
+    flags, below = np.zeros(TILE, np.int32), np.zeros(PATHS_AT_ONCE * TILE, np.uint8)
     arena = np.zeros(SCRATCH + len(book.lanes.template), np.float32)
     arena[TILE : 2 * TILE] = np.inf
     width, n_families = int(book.abreast.width), len(book.market.launch_first)
@@ -134,7 +139,7 @@ def memory(book: Any) -> Any:
     return Work(
         arena=arena,
         flags=flags,
-        flags_by_8=flags.view(np.uint64),
+        flags_by_2=flags.view(np.uint64),
         words=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
         bounds=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),
         below=below,
@@ -242,13 +247,14 @@ def hours_place(lanes: Any, facts: Any) -> Any:
 @compiled_loop
 def month_lane(t: Any, q: int) -> Any:
     """Where a row of months keeps month t of path q."""
-    return u64(PATHS_AT_ONCE * t + q)
+    return u64(PATHS_AT_ONCE) * u64(t) + u64(q)
 
 
 @compiled_loop
 def month_place(row: Any, g: Any, q: int) -> Any:
     """Where `Work.month` keeps a row of the month at hand for a generation on path q."""
-    return u64((g // 4 * MONTH_ROWS + row) * LANES + g % 4 * PATHS_AT_ONCE + q)
+    k = u64(g)
+    return ((k >> u64(2)) * u64(MONTH_ROWS) + u64(row)) * u64(LANES) + (k & u64(3)) * u64(PATHS_AT_ONCE) + u64(q)
 
 
 @compiled_loop

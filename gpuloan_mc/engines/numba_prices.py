@@ -21,7 +21,6 @@ from .numba_abreast import (
     MONTH_ROWS,
     OUTSIDE,
     OVERHANG,
-    PATHS_AT_ONCE,
     PREMIUM,
     PRICE,
     RENT,
@@ -44,7 +43,7 @@ AT_DEPTH, AT_FLOOR, AT_COST, AT_ANNUITY = (u64(row * LANES) for row in (DEPTH, F
 @compiled_loop
 def step_market(market: Any, abreast: Any, recovery: Any, work: Any, t: int) -> None:
     """(2.7)-(2.11) of month t from the chips released in t-1, four paths."""
-    n_blocks = abreast.n_blocks
+    n_blocks, lanes = abreast.n_blocks, abreast.n_lanes
     for block in range(n_blocks):
         terms = u64((t * n_blocks + block) * TERM_ROWS * LANES)
         calendar = u64((t * n_blocks + block) * LANES)
@@ -57,6 +56,7 @@ def step_market(market: Any, abreast: Any, recovery: Any, work: Any, t: int) -> 
             u64(block * LANES),
             calendar,
             terms,
+            lanes,
             market.overhang_decay,
         )
     spread_mean(market, work, t, n_blocks)
@@ -76,10 +76,10 @@ def step_market(market: Any, abreast: Any, recovery: Any, work: Any, t: int) -> 
 
 @compiled_loop
 def add_chips(
-    month: Any, released: Any, calendar: Any, terms: Any, at: Any, of_book: Any, outside: Any, term: Any, decay: Any
+    month: Any, released: Any, calendar: Any, terms: Any, at: Any, of_book: Any, outside: Any, term: Any, n: int, decay: Any
 ) -> None:
-    """(2.7) of a block; the next month starts without chips. Vectorises."""
-    for i in range(LANES):
+    """(2.7) of a block; the next month starts without chips. Vectorises: with a constant `n` it would be unrolled."""
+    for i in range(n):
         lane = u64(i)
         chips = f32(released[of_book + lane] + calendar[outside + lane])
         released[of_book + lane] = 0.0
@@ -90,12 +90,18 @@ def add_chips(
 @compiled_loop
 def spread_mean(market: Any, work: Any, t: int, n_blocks: int) -> None:
     """(2.8) V̄ of each path, for all its generations."""
-    for q in range(PATHS_AT_ONCE):
-        mean = ZERO
-        for g in range(market.demand_beta.shape[0]):
-            mean = fma(market.depth_weights[t, g], work.month[month_place(OVERHANG, g, q)], mean)
-        for g in range(4 * n_blocks):
-            work.month[month_place(MEAN, g, q)] = mean
+    month, weights = work.month, market.depth_weights
+    first, second, third, fourth = ZERO, ZERO, ZERO, ZERO
+    for g in range(market.demand_beta.shape[0]):
+        place, weight = month_place(OVERHANG, g, 0), weights[t, g]
+        first = fma(weight, month[place], first)
+        second = fma(weight, month[place + u64(1)], second)
+        third = fma(weight, month[place + u64(2)], third)
+        fourth = fma(weight, month[place + u64(3)], fourth)
+    for g in range(4 * n_blocks):
+        place = month_place(MEAN, g, 0)
+        month[place], month[place + u64(1)] = first, second
+        month[place + u64(2)], month[place + u64(3)] = third, fourth
 
 
 @compiled_loop
