@@ -114,14 +114,20 @@ def _get(context: Any, builder: Any, typ: StructType, table: Any, attr: str) -> 
     field = typ.type_of(kind)
     words = ir.IntType(64)
 
+    def constant(pointer: Any) -> Any:
+        # nothing writes to a table while compiled code runs: LLVM need not read it again after each store
+        value = builder.load(pointer)
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
     def word(k: int) -> Any:
-        return builder.load(builder.gep(table, [ir.Constant(words, place + k)]))
+        return constant(builder.gep(table, [ir.Constant(words, place + k)]))
 
     if kind[0] == "struct":
         return builder.inttoptr(word(0), words.as_pointer())
     if kind[0] == "scalar":
         pointer = builder.gep(table, [ir.Constant(words, place)])
-        return builder.load(builder.bitcast(pointer, context.get_value_type(field).as_pointer()))
+        return constant(builder.bitcast(pointer, context.get_value_type(field).as_pointer()))
     shape = [word(1 + k) for k in range(field.ndim)]
     itemsize = np.dtype(kind[1]).itemsize
     strides = [ir.Constant(words, itemsize)]
