@@ -98,19 +98,8 @@ def put_drivers(work: Any, n_blocks: int, k: int, horizon: int) -> None:
 @compiled_loop
 def step_hazards(abreast: Any, work: Any, t: int) -> None:
     """(3.1) of month t of the classes that the book's chips move."""
-    n_blocks = abreast.n_fed_blocks
-    for block in range(n_blocks):
-        hazard_block(
-            work.hazard_state,
-            work.drivers,
-            abreast.fed_hazard,
-            abreast.sensitivities,
-            work.month,
-            u64(block * STATE_ROWS * LANES),
-            u64((t * n_blocks + block) * DRIVER_ROWS * LANES),
-            u64((t * n_blocks + block) * LANES),
-            u64(block * SENSITIVITY_ROWS * LANES),
-        )
+    for block in range(abreast.n_fed_blocks):
+        hazard_block(abreast, work, t, block)
     for k in range(abreast.fed_class.shape[0]):
         c, state = abreast.fed_class[k], k // 4 * STATE_ROWS * LANES + k % 4 * PATHS_AT_ONCE
         for q in range(PATHS_AT_ONCE):
@@ -118,10 +107,13 @@ def step_hazards(abreast: Any, work: Any, t: int) -> None:
 
 
 @compiled_loop
-def hazard_block(
-    state: Any, drivers: Any, hazard: Any, sensitivities: Any, month: Any, at: Any, driver: Any, of_month: Any, of_class: Any
-) -> None:
+def hazard_block(abreast: Any, work: Any, t: int, block: int) -> None:
     """(3.1) of a block of classes. Vectorises."""
+    state, drivers, month = work.hazard_state, work.drivers, work.month
+    hazard, sensitivities = abreast.fed_hazard, abreast.sensitivities
+    place = t * abreast.n_fed_blocks + block
+    at, driver, of_month = u64(block * STATE_ROWS * LANES), u64(place * DRIVER_ROWS * LANES), u64(place * LANES)
+    of_class = u64(block * SENSITIVITY_ROWS * LANES)
     for i in range(LANES):
         lane = u64(i)
         total = accumulated(

@@ -150,19 +150,21 @@ def clear_revenue(arena: Any, n: int) -> None:
 
 
 @compiled_loop
-def add_slot(scratch: Any, terms: Any, rows: Any, hours: Any, let: Any, n: int, spot: Any) -> None:
+def add_slot(work: Any, hours: Any, let: Any, n: int, spot: Any) -> None:
     """(5.3) revenue of a tile's slot whose chips are of one generation. Vectorises."""
+    scratch, terms, rows = work.scratch, work.terms, work.rows
     for i in range(n):
         lane = u64(i)
         scratch[AT_REVENUE + lane] = add_revenue(scratch[AT_REVENUE + lane], terms[hours + lane], rows[let + lane], spot)
 
 
 @compiled_loop
-def add_mixed_slot(
-    scratch: Any, terms: Any, rows: Any, codes: Any, hours: Any, let: Any, at: Any, n: int,
-    first: Any, second: Any, third: Any, fourth: Any,
-) -> None:  # fmt: skip
+def add_mixed_slot(work: Any, lanes: Any, k: int, hours: Any, let: Any, n: int, q: int) -> None:
     """(5.3) revenue of a tile's slot whose chips are of up to four generations, or of four among more. Vectorises."""
+    scratch, terms, rows, codes, spots = work.scratch, work.terms, work.rows, lanes.pass_code, work.month
+    g, at = lanes.pass_generation[u64(k)], u64(k * TILE)
+    first, second = spots[month_place(SPOT, g[0], q)], spots[month_place(SPOT, g[1], q)]
+    third, fourth = spots[month_place(SPOT, g[2], q)], spots[month_place(SPOT, g[3], q)]
     for i in range(n):
         lane = u64(i)
         code = codes[at + lane]
@@ -172,14 +174,13 @@ def add_mixed_slot(
 
 
 @compiled_loop
-def pay_tile(
-    rows: Any, terms: Any, scratch: Any, flags: Any, shared: Any, state: Any, limit: Any, n: int
-) -> Any:
+def pay_tile(work: Any, shared: Any, state: Any, limit: Any, n: int) -> Any:
     """(5.3)-(5.5) one month of a tile's loans on one path. Vectorises: selects, no branches, no integers but flags.
 
     A loan that defaults keeps what it opened with. Flags: 1 repaid, 2 covenant broken, 4 short of cash; all of them
     together are returned.
     """
+    rows, terms, scratch, flags = work.rows, work.terms, work.scratch, work.flags
     seen = NO_FLAG
     for i in range(n):
         lane = u64(i)
@@ -231,26 +232,21 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
     clear_revenue(arena, n)
     for j in range(lanes.n_slots):
         hours, let = shared + AT_HOURS + u64(j * TILE), state + AT_LET_RATE + u64(j * TILE)
-        place = tile * lanes.n_slots + j
-        for k in range(lanes.pass_slot[place], lanes.pass_slot[place + 1]):
-            spots = work.month
-            g = lanes.pass_generation[k]
-            first = spots[month_place(SPOT, g[0], q)]
-            if lanes.pass_count[k] == 1 and lanes.pass_slot[place + 1] - lanes.pass_slot[place] == 1:
-                add_slot(arena, arena, arena, hours, let, n, first)
-                continue
-            second, third = spots[month_place(SPOT, g[1], q)], spots[month_place(SPOT, g[2], q)]
-            fourth, at = spots[month_place(SPOT, g[3], q)], u64(k * TILE)
-            add_mixed_slot(
-                arena, arena, arena, lanes.pass_code, hours, let, at, n, first, second, third, fourth
-            )
+        place = u64(tile * lanes.n_slots + j)
+        first, end = lanes.pass_slot[place], lanes.pass_slot[place + u64(1)]
+        if end - first == 1 and lanes.pass_count[u64(first)] == 1:
+            spot = work.month[month_place(SPOT, lanes.pass_generation[u64(first), 0], q)]
+            add_slot(work, hours, let, n, spot)
+            continue
+        for k in range(first, end):
+            add_mixed_slot(work, lanes, k, hours, let, n, q)
     if is_pooled(work):
         add_due(book, work, q, t, tile)
     limit = AT_UNLIMITED
     if lanes.tile_capped[tile]:
         set_limits(book, work, q, t, tile)
         limit = AT_LIMIT
-    if pay_tile(arena, arena, arena, work.flags, shared, state, limit, n) != NO_FLAG:
+    if pay_tile(work, shared, state, limit, n) != NO_FLAG:
         settle_flags(book, work, seed, path, q, t, tile, n)
 
 

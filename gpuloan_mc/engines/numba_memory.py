@@ -60,6 +60,9 @@ class Work(NamedTuple):
     """A thread's memory, fixed for a book. The first dimension of most is the path among four."""
 
     arena: Any  # float32, rows of tiles; see numba_layout
+    rows: Any  # the same memory by three more names, for what a path, all paths and nobody else reads: a loop that
+    terms: Any  # writes to one and reads another is then tested for three overlaps at its start, not for each pair of rows
+    scratch: Any
     flags: Any  # (TILE,) int32 events of a tile's lanes, and the same two at a time
     flags_by_2: Any
     words: Any  # (4 * TILE,) uint32 words of a tile of obligors, their bounds, and who lies below
@@ -138,6 +141,9 @@ def memory(book: Any) -> Any:
     i32, i64 = np.int32, np.int64
     return Work(
         arena=arena,
+        rows=arena,
+        terms=arena,
+        scratch=arena,
         flags=flags,
         flags_by_2=flags.view(np.uint64),
         words=np.zeros(PATHS_AT_ONCE * TILE, np.uint32),

@@ -43,42 +43,20 @@ AT_DEPTH, AT_FLOOR, AT_COST, AT_ANNUITY = (u64(row * LANES) for row in (DEPTH, F
 @compiled_loop
 def step_market(market: Any, abreast: Any, recovery: Any, work: Any, t: int) -> None:
     """(2.7)-(2.11) of month t from the chips released in t-1, four paths."""
-    n_blocks, lanes = abreast.n_blocks, abreast.n_lanes
-    for block in range(n_blocks):
-        terms = u64((t * n_blocks + block) * TERM_ROWS * LANES)
-        calendar = u64((t * n_blocks + block) * LANES)
-        add_chips(
-            work.month,
-            work.released,
-            abreast.calendar,
-            abreast.terms,
-            u64(block * MONTH_ROWS * LANES),
-            u64(block * LANES),
-            calendar,
-            terms,
-            lanes,
-            market.overhang_decay,
-        )
-    spread_mean(market, work, t, n_blocks)
-    for block in range(n_blocks):
-        price_block(
-            work.month,
-            work.ahead,
-            abreast.terms,
-            u64(block * MONTH_ROWS * LANES),
-            u64((t * n_blocks + block) * AHEAD_ROWS * LANES),
-            u64((t * n_blocks + block) * TERM_ROWS * LANES),
-            market.own_weight,
-            market.overhang_impact,
-            recovery.spot_keep,
-        )
+    for block in range(abreast.n_blocks):
+        add_chips(abreast, work, t, block, abreast.n_lanes, market.overhang_decay)
+    spread_mean(market, work, t, abreast.n_blocks)
+    for block in range(abreast.n_blocks):
+        price_block(abreast, work, t, block, market.own_weight, market.overhang_impact, recovery.spot_keep)
 
 
 @compiled_loop
-def add_chips(
-    month: Any, released: Any, calendar: Any, terms: Any, at: Any, of_book: Any, outside: Any, term: Any, n: int, decay: Any
-) -> None:
+def add_chips(abreast: Any, work: Any, t: int, block: int, n: int, decay: Any) -> None:
     """(2.7) of a block; the next month starts without chips. Vectorises: with a constant `n` it would be unrolled."""
+    month, released, calendar, terms = work.month, work.released, abreast.calendar, abreast.terms
+    place = t * abreast.n_blocks + block
+    at, term = u64(block * MONTH_ROWS * LANES), u64(place * TERM_ROWS * LANES)
+    of_book, outside = u64(block * LANES), u64(place * LANES)
     for i in range(n):
         lane = u64(i)
         chips = f32(released[of_book + lane] + calendar[outside + lane])
@@ -105,10 +83,11 @@ def spread_mean(market: Any, work: Any, t: int, n_blocks: int) -> None:
 
 
 @compiled_loop
-def price_block(
-    month: Any, ahead: Any, terms: Any, at: Any, before: Any, term: Any, own_weight: Any, impact: Any, keep: Any
-) -> None:
+def price_block(abreast: Any, work: Any, t: int, block: int, own_weight: Any, impact: Any, keep: Any) -> None:
     """(2.8)-(2.11) of a block, and what an uncontracted chip earns an hour. Vectorises."""
+    month, ahead, terms = work.month, work.ahead, abreast.terms
+    place = t * abreast.n_blocks + block
+    at, before, term = u64(block * MONTH_ROWS * LANES), u64(place * AHEAD_ROWS * LANES), u64(place * TERM_ROWS * LANES)
     for i in range(LANES):
         lane = u64(i)
         logarithm = log_price(
@@ -133,17 +112,7 @@ def price_block(
 def start_prices(market: Any, abreast: Any, recovery: Any, work: Any) -> None:
     """Month 0: no overhang and no launch since."""
     for block in range(abreast.n_blocks):
-        price_block(
-            work.month,
-            work.ahead,
-            abreast.terms,
-            u64(block * MONTH_ROWS * LANES),
-            u64(block * AHEAD_ROWS * LANES),
-            u64(block * TERM_ROWS * LANES),
-            market.own_weight,
-            market.overhang_impact,
-            recovery.spot_keep,
-        )
+        price_block(abreast, work, 0, block, market.own_weight, market.overhang_impact, recovery.spot_keep)
 
 
 @compiled_loop
