@@ -50,24 +50,22 @@ def draw_shared_months(words: Any, width: Any, seed: Any, quad: Any, purpose: An
 
 
 @compiled_loop
-def central_normals(words: Any, first: Any, normals: Any, far: Any, n: Any) -> None:
+def central_normals(words: Any, first: Any, normals: Any, to: Any, far: Any, n: Any) -> None:
     """(1.7) normals of words, wrong for those far out, which are marked. Vectorises."""
     for i in range(n):
         lane = u64(i)
         z, is_far = central_normal(u64(words[first + lane]))
-        normals[lane] = z
+        normals[to + lane] = z
         far[lane] = u8(1) if is_far else u8(0)
 
 
 @compiled_loop
-def make_normals(work: Any, row: int, normals: Any) -> None:
-    """(1.7) normals of a row of words."""
-    words, width = work.month_words, u64(normals.shape[0])
-    first = u64(row) * width
-    central_normals(words, first, normals, work.far, width)
-    for block in range(width // u64(8)):
+def make_normals(work: Any, words: Any, first: Any, normals: Any, to: Any, n: Any) -> None:
+    """(1.7) normals of n words, a multiple of 8."""
+    central_normals(words, first, normals, to, work.far, n)
+    for block in range(n // u64(8)):
         flags = work.far_by_8[block]
         while flags != u64(0):  # each flag is one bit
             lane = u64(8 * block + lowest_byte(flags))
             flags &= flags - u64(1)
-            normals[lane] = normal(u64(words[first + lane]))
+            normals[to + lane] = normal(u64(words[first + lane]))

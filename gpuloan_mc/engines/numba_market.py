@@ -18,6 +18,8 @@ from .numba_memory import compiled_loop, is_recorded, month_lane
 
 f32, i32, u64 = np.float32, np.int32, np.uint64
 
+FIRST_LAUNCHES = 8  # of a family, drawn together; the others where they are needed
+AT_SIZES = u64(PATHS_AT_ONCE * MAX_LAUNCHES)
 BEFORE = u64(PATHS_AT_ONCE)  # lanes from a path's month to the one before
 
 
@@ -26,7 +28,7 @@ def draw_demand(market: Any, work: Any, seed: Any, quad: Any) -> None:
     """(2.1), (2.2) regimes and demand of all months, F_0."""
     width = u64(work.demand.shape[0])
     draw_months(work.month_words, width, seed, u64(quad), MARKET, u64(0))
-    make_normals(work, 1, work.normals[0])
+    make_normals(work, work.month_words, width, work.normals[0], u64(0), width)
     for q in range(PATHS_AT_ONCE):
         work.regime[q], work.demand[q], work.factor[q] = market.initial_regime, market.initial_demand, ZERO
     draw_regimes(market, work, width)
@@ -126,12 +128,16 @@ def draw_launches(market: Any, work: Any, seed: Any, quad: Any) -> None:
     """(2.6) launches up to the last month; those after it have no effect."""
     last = f32(market.n_months)
     for family in range(market.launch_first.shape[0]):
-        count = 0
+        known, count = FIRST_LAUNCHES, 0
+        draw_some_launches(work, seed, quad, family, known)
         for j in range(MAX_LAUNCHES):
+            if j == known:
+                known = MAX_LAUNCHES
+                draw_some_launches(work, seed, quad, family, known)
             more = False
             for q in range(PATHS_AT_ONCE):
                 if j == 0 or work.launch_month[family, j - 1, q] < last:
-                    draw_launch(market, work, seed, u64(PATHS_AT_ONCE * quad + q), family, j, q)
+                    place_launch(market, work, family, j, q)
                 else:
                     work.launch_month[family, j, q], work.launch_size[family, j, q] = last, ZERO
                 more |= work.launch_month[family, j, q] < last
@@ -142,16 +148,27 @@ def draw_launches(market: Any, work: Any, seed: Any, quad: Any) -> None:
 
 
 @compiled_loop
-def draw_launch(market: Any, work: Any, seed: Any, path: Any, family: int, j: int, q: int) -> None:
+def draw_some_launches(work: Any, seed: Any, quad: Any, family: int, count: int) -> None:
+    """Normals of the first launches of a family: of their lags, then of their sizes."""
+    n = u64(PATHS_AT_ONCE * count)
+    draw_months(work.launch_words, n, seed, u64(quad), LAUNCH, u64(family))
+    make_normals(work, work.launch_words, u64(0), work.launch_normals, u64(0), n)
+    make_normals(work, work.launch_words, n, work.launch_normals, AT_SIZES, n)
+
+
+@compiled_loop
+def place_launch(market: Any, work: Any, family: int, j: int, q: int) -> None:
     """(2.6) month and size of one launch."""
-    w = draw(seed, path, LAUNCH, u64(j), u64(family))
-    month = market.launch_first[family]
+    lane, month = month_lane(j, q), market.launch_first[family]
     if j > 0:
-        lag = at_score(market.launch_lag_tables[family], normal(w[0]))
+        lag = at_score(market.launch_lag_tables[family], work.launch_normals[lane])
         month = (work.launch_month[family, j - 1, q] + market.launch_cadence[family]) + lag
     work.launch_month[family, j, q] = month
     work.launch_size[family, j, q] = launch_size(
-        market.launch_impact[family], market.launch_gain_mean[family], market.launch_gain_sd[family], normal(w[1])
+        market.launch_impact[family],
+        market.launch_gain_mean[family],
+        market.launch_gain_sd[family],
+        work.launch_normals[AT_SIZES + lane],
     )
 
 
@@ -240,8 +257,9 @@ def put_ahead(ahead: Any, row: Any, n_blocks: int, g: int, values: Any, n_months
 @compiled_loop
 def draw_spot(market: Any, work: Any, seed: Any, quad: Any, end: int) -> None:
     """(2.3) and (2.10) of all months."""
-    draw_shared_months(work.month_words, u64(work.premium.shape[0]), seed, u64(quad), SPOT)
-    make_normals(work, 0, work.normals[0])
+    width = u64(work.premium.shape[0])
+    draw_shared_months(work.month_words, width, seed, u64(quad), SPOT)
+    make_normals(work, work.month_words, u64(0), work.normals[0], u64(0), width)
     for q in range(PATHS_AT_ONCE):
         work.factor[q] = ZERO
     chain_decay(work.factor, work.normals[0], end, market.spot_decay, market.spot_shock)
@@ -261,6 +279,7 @@ def draw_spot(market: Any, work: Any, seed: Any, quad: Any, end: int) -> None:
 def draw_prices(market: Any, abreast: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """(2.3)-(2.6), (2.10) and ln P before the overhang, of all months."""
     n_generations, end = market.demand_beta.shape[0], PATHS_AT_ONCE * (market.n_months + 1)
+    width = u64(work.premium.shape[0])
     draw_launches(market, work, seed, quad)
     if is_recorded(work):
         for q in range(low, high):
@@ -268,9 +287,9 @@ def draw_prices(market: Any, abreast: Any, work: Any, seed: Any, quad: Any, low:
     add_launches(market, work, end)
     draw_spot(market, work, seed, quad, end)
     for first in range(0, n_generations, 4):
-        draw_months(work.month_words, u64(work.premium.shape[0]), seed, u64(quad), GENERATION, u64(first // 4))
+        draw_months(work.month_words, width, seed, u64(quad), GENERATION, u64(first // 4))
         for k in range(4):
-            make_normals(work, k, work.normals[first + k])
+            make_normals(work, work.month_words, u64(k) * width, work.normals[first + k], u64(0), width)
     for q in range(PATHS_AT_ONCE):
         work.factor[q] = ZERO  # X_0
     for g in range(n_generations):

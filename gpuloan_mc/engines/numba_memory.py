@@ -72,7 +72,7 @@ class Work(NamedTuple):
     group: Any  # (4,) the group at hand, -1: none
     group_months: Any  # (4, H + 1) its thresholds, int64, -1: not known yet
     month_words: Any  # (4 * width,) uint32 words of a draw, all months of four paths: rows of months, see numba_abreast
-    far: Any  # (width,) uint8 normals to be made one by one, and the same bytes eight at a time
+    far: Any  # (at least width,) uint8 normals to be made one by one, and the same bytes eight at a time
     far_by_8: Any
     normals: Any  # (at least 2 and G, width), up to four more to fill the last draw
     regime: Any  # (width,) int32
@@ -83,6 +83,8 @@ class Work(NamedTuple):
     used: Any
     factor: Any  # (width,) χ, then a generation's X and the sums of other chains
     mixed: Any  # (width,) (2.4) (L n)_g
+    launch_words: Any  # (16 * MAX_LAUNCHES,) uint32 words of a family's launches, and normals of their lags and sizes
+    launch_normals: Any
     launch_month: Any  # (families, MAX_LAUNCHES, 4)
     launch_size: Any
     n_launches: Any  # (families,) the most of four paths
@@ -103,6 +105,7 @@ class Work(NamedTuple):
     months: Any  # (4, parties) default months
     hit_head: Any  # (4, H + 2) parties by default month, as linked lists
     hit_next: Any
+    party_normals: Any  # (TILE,) of a tile of watched obligors on one path
     threshold: Any  # (4, watched) θ
     contract: Any  # (D * 4, CONTRACT_COLUMNS) int32, a deployment's four paths in one cache line; a rate by its bits
     due_head: Any  # (4, H + 2) deployments by the month in which their contract may end
@@ -130,7 +133,7 @@ def memory(book: Any) -> Any:
     arena[TILE : 2 * TILE] = np.inf
     width, n_families = int(book.abreast.width), len(book.market.launch_first)
     n_blocks, n_fed_blocks = int(book.abreast.n_blocks), int(book.abreast.n_fed_blocks)
-    far = np.zeros(width, np.uint8)
+    far = np.zeros(max(width, PATHS_AT_ONCE * MAX_LAUNCHES, TILE), np.uint8)
 
     def of_path(*shape: int, dtype: Any = np.float32) -> Any:
         return np.zeros((PATHS_AT_ONCE, *shape), dtype)
@@ -164,6 +167,8 @@ def memory(book: Any) -> Any:
         used=of_months(),
         factor=of_months(),
         mixed=of_months(),
+        launch_words=np.zeros(4 * PATHS_AT_ONCE * MAX_LAUNCHES, np.uint32),
+        launch_normals=np.zeros(2 * PATHS_AT_ONCE * MAX_LAUNCHES, np.float32),
         launch_month=np.zeros((n_families, MAX_LAUNCHES, PATHS_AT_ONCE), np.float32),
         launch_size=np.zeros((n_families, MAX_LAUNCHES, PATHS_AT_ONCE), np.float32),
         n_launches=np.zeros(n_families, i64),
@@ -184,6 +189,7 @@ def memory(book: Any) -> Any:
         months=of_path(n_active, dtype=i32),
         hit_head=np.full((PATHS_AT_ONCE, horizon + 2), -1, i32),
         hit_next=of_path(n_active, dtype=i32),
+        party_normals=np.zeros(TILE, np.float32),
         threshold=of_path(watched),
         contract=aligned((PATHS_AT_ONCE * n_deployments, CONTRACT_COLUMNS), i32),
         due_head=of_path(horizon + 2, dtype=i32),

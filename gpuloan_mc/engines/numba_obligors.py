@@ -16,10 +16,11 @@ from ..paths.obligors import (
     threshold,
     with_slack,
 )
-from ..paths.philox import LOAN, LOW32, OBLIGOR, chosen, draw, draw_four, normal, philox, rank
+from ..paths.philox import LOAN, LOW32, OBLIGOR, draw, normal, philox, rank
 from ..paths.primitives import fma, lowest_byte, prefetch
 from .numba_abreast import PATHS_AT_ONCE
 from .numba_cash import stop_plain
+from .numba_draws import make_normals
 from .numba_layout import (
     COLUMN,
     COMMITMENT,
@@ -107,14 +108,14 @@ def bound_of_run(hazards: Any, obligors: Any, work: Any, run: int, q: int, horiz
 
 
 @compiled_loop
-def own_threshold(hazards: Any, obligors: Any, work: Any, p: int, q: int, w: Any) -> Any:
+def own_threshold(hazards: Any, obligors: Any, work: Any, p: int, q: int, n: Any) -> Any:
     """(3.3), (3.4) θ of an obligor decided by its own normal."""
     return threshold(
         hazards.log_hazard_table,
         hazards.is_t_copula,
         work.mixing[q, 0],
         obligors.residual[p],
-        normal(w),
+        n,
         common_part(obligors.loadings, p, work.factors, q),
         obligors.log_scale[p],
     )
@@ -123,7 +124,7 @@ def own_threshold(hazards: Any, obligors: Any, work: Any, p: int, q: int, w: Any
 @compiled_loop
 def own_month(hazards: Any, obligors: Any, work: Any, p: int, c: int, q: int, w: Any, horizon: int) -> Any:
     """(3.5) first month with ln H ≥ θ, by search: ln H never falls."""
-    theta = own_threshold(hazards, obligors, work, p, q, w)
+    theta = own_threshold(hazards, obligors, work, p, q, normal(w))
     below, above = 1, horizon + 1
     while below < above:
         middle = (below + above) // 2
@@ -271,12 +272,15 @@ def plain_default(plain: Any, work: Any, seed: Any, quad: Any, q: int, loan: Any
 def draw_watched(book: Any, work: Any, seed: Any, quad: Any, low: int, high: int) -> None:
     """θ of parties whose hazards the book's own chips move."""
     hazards, obligors = book.hazards, book.obligors
-    start = obligors.phase_first[2]
-    for p in range(start, obligors.phase_first[3]):
-        entity = obligors.key_low[p] | (obligors.key_high[p] << u64(32))
-        four = draw_four(seed, u64(PATHS_AT_ONCE * quad), OBLIGOR, u64(0), entity)
+    start, end = obligors.phase_first[2], obligors.phase_first[3]
+    for first in range(start, end, TILE):
+        n = min(end - first, TILE)
+        tile_words(obligors.key_low, obligors.key_high, work.words, u64(first), n, seed, quad)
         for q in range(low, high):
-            work.threshold[q, p - start] = own_threshold(hazards, obligors, work, p, q, chosen(four, q))
+            make_normals(work, work.words, u64(q * TILE), work.party_normals, u64(0), u64((n + 7) // 8 * 8))
+            for i in range(n):
+                p, normal_of_party = first + i, work.party_normals[u64(i)]
+                work.threshold[q, p - start] = own_threshold(hazards, obligors, work, p, q, normal_of_party)
 
 
 @compiled_loop
