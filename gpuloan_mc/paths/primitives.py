@@ -24,12 +24,12 @@ def path_function(function: F) -> F:
 
     NumPy's error model: Python's keeps a branch for division by zero, and a loop that calls it stays scalar.
     """
-    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
+    return njit(error_model="numpy", no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
 
 
 def lane_function(function: F) -> F:
     """A path function that loops over lanes call: always inlined, for a call keeps a loop scalar."""
-    return njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
+    return njit(error_model="numpy", forceinline=True, no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
 
 
 def fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
