@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -36,6 +38,7 @@ _scenarios = click.option(
     "--scenario", "chain", multiple=True, metavar="NAME|FILE", help="Apply a scenario first; may be given again."
 )
 DEBUG = "GPULOAN_MC_DEBUG"
+_OBJECTS_BETWEEN_COLLECTIONS = 500_000  # more than a short run makes; a run leaves a few hundred in cycles, whatever its length
 
 
 class Devices(_ListOfNumbers):
@@ -55,6 +58,24 @@ class Devices(_ListOfNumbers):
 
 def main() -> None:
     """Run the command line; errors become sentences and exit codes."""
+    with _rare_collections():
+        _run_command()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Packages make hundreds of thousands of objects that stay to the end: to look for cycles among them, time and again
+    and once more at the end, took a quarter of a short run."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    atexit.register(gc.freeze)  # the system takes the memory of a process that ends, cycles or not
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _run_command() -> None:
     try:
         # not cli.main: it ends with code 1 when the reader of our output has gone
         with cli.make_context("gpuloan-mc", sys.argv[1:]) as context:
