@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from . import __version__, risk
 from .answers import write_study
@@ -75,7 +74,7 @@ class ShortfallLimit:
     def read(self, result: Result) -> Reading:
         """The shortfall of a run, dollars."""
         tail = risk.tails(result.ordered, [self.level])[0]
-        value, reach = tail.shortfall / CENTS, _z() * tail.shortfall_se / CENTS
+        value, reach = tail.shortfall / CENTS, risk.standard_errors() * tail.shortfall_se / CENTS
         goal = self.limit * result.commitment_usd if self.limit <= 1 else self.limit
         return Reading(value, value - reach, value + reach, goal, tail.paths)
 
@@ -264,8 +263,3 @@ def _table(between: Range, known: dict[float, Reading]) -> pd.DataFrame:
     frame.insert(0, "parameter", between.parameter)
     frame.insert(1, "how", between.how)
     return frame
-
-
-def _z() -> float:
-    """Standard errors on either side of a 95 % interval."""
-    return float(special.ndtri((1 + risk.CONFIDENCE) / 2))

@@ -58,21 +58,11 @@ class Devices(_ListOfNumbers):
 
 def main() -> None:
     """Run the command line; errors become sentences and exit codes."""
-    with _rare_collections():
-        _run_command()
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Packages make hundreds of thousands of objects that stay to the end: to look for cycles among them, time and again
-    and once more at the end, took a quarter of a short run."""
-    before = gc.get_threshold()
+    # Packages make hundreds of thousands of objects that stay to the end: to look for cycles among them time and again, and
+    # once more at the end, took a fifth of a short run. The system takes the memory of a process that ends, cycles or not.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    atexit.register(gc.freeze)  # the system takes the memory of a process that ends, cycles or not
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+    atexit.register(gc.freeze)
+    _run_command()
 
 
 def _run_command() -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from . import path_columns, risk
 from .contributions import exact_level
@@ -77,7 +76,7 @@ def measured(losses: I64, levels: Sequence[float]) -> list[Measured]:
     The error of a value at risk is its 95 % interval's width over 3.92.
     """
     ordered, n = path_columns.ordered(losses), len(losses)
-    z = float(special.ndtri((1 + risk.CONFIDENCE) / 2))
+    z = risk.standard_errors()
 
     def mean(measure: str, level: float, cents: float, error_cents: float, tail: int) -> Measured:
         value, error = cents / CENTS, error_cents / CENTS

@@ -9,7 +9,6 @@ import math
 from typing import Protocol
 
 import numpy as np
-from scipy import special
 
 from . import risk
 from .risk import I64, Moments
@@ -37,7 +36,7 @@ def value_at_risk_se(run: Losses, level: float) -> float:
     low, high = risk.value_at_risk_interval(run.ordered, level)
     if low is None or high is None:
         return math.nan
-    return (high - low) / (2 * float(special.ndtri((1 + risk.CONFIDENCE) / 2)))
+    return (high - low) / (2 * risk.standard_errors())
 
 
 def value_at_risk_difference_se(one: Losses, other: Losses, level: float) -> float:

@@ -31,6 +31,7 @@ def report() -> list[str]:
     lines += [f"{name} {_installed(name) or 'missing'}" for name in NEEDED]
     lines.append("engine numpy: usable")
     lines += _numba_lines()
+    lines.append(_numbers_line())
     lines += _gpu_lines()
     lines.append(f"bundled books: {', '.join(bundled_books())}")
     return lines
@@ -51,6 +52,16 @@ def _numba_lines() -> list[str]:
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     state = "warm" if is_warm() else "cold: `gpuloan-mc warmup` fills it"
     return [cores, f"machine code of numba: {folder}, {size / 2**20:.1f} MiB, {state}"]
+
+
+def _numbers_line() -> str:
+    """The folder of numbers that were found before."""
+    from . import kept_numbers
+
+    place = kept_numbers.folder()
+    if place is None:
+        return "numbers found before: no folder can be written; every run finds them again"
+    return f"numbers found before: {place}, {len(list(place.iterdir())):,} files"
 
 
 def _gpu_lines() -> list[str]:

@@ -151,8 +151,8 @@ def loss_distribution(run: Questions) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for tail in risk.tails(run.ordered, DISTRIBUTION_LEVELS):
-        low, high = risk.value_at_risk_interval(run.ordered, tail.level)
+    intervals = risk.value_at_risk_intervals(run.ordered, DISTRIBUTION_LEVELS)
+    for tail, (low, high) in zip(risk.tails(run.ordered, DISTRIBUTION_LEVELS), intervals, strict=True):
         rows.append(
             (tail.level, tail.value_at_risk, low, high, tail.shortfall / CENTS, tail.shortfall_se / CENTS, tail.paths)
         )

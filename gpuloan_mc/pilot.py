@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from . import tables
+from .kept_numbers import kept
 from .market import HazardClass, Market
 from .plan import MarketPlan
 from .reference.arithmetic import F64
@@ -42,8 +44,15 @@ _MANY_CURVES = 1024
 class _Pilot:
     """Regimes and demand of the pilot's paths, and the hazards matched in them, by what they depend on."""
 
-    path: DemandPath
+    key: str
+    plan: MarketPlan
+    horizon: int
     curves: dict[tuple[str, bytes, bytes], F64] = field(default_factory=dict)
+
+    @cached_property
+    def path(self) -> DemandPath:
+        """Made when a curve is not known: it takes most of a pilot's time."""
+        return demand_path(self.plan, SEED, path_numbers(0, N_PATHS), self.horizon)
 
 
 _kept: dict[str, _Pilot] = {}
@@ -55,7 +64,7 @@ def _pilot(market: Market, plan: MarketPlan) -> _Pilot:
     key = f"{market.regimes.model_dump_json()} {market.demand.model_dump_json()} {market.horizon_months}"
     found = _kept.get(key)
     if found is None:
-        found = _Pilot(demand_path(plan, SEED, path_numbers(0, N_PATHS), market.horizon_months))
+        found = _Pilot(key, plan, market.horizon_months)
         _kept.clear()
         _kept[key] = found
     return found
@@ -78,12 +87,18 @@ def calendar_overhang(plan: MarketPlan) -> F64:
 
 
 def _matched(item: HazardClass, given: F64, pilot: _Pilot, overhang: F64) -> F64:
-    """The class's curve, found once: most scenarios of a stress leave most classes as they are."""
+    """The class's curve, found once: most scenarios of a stress leave most classes as they are, and so do most runs."""
     fed = item.overhang_sensitivity * overhang
     key = (item.model_dump_json(), given.tobytes(), fed.tobytes())
     found = pilot.curves.get(key)
     if found is None:
-        found = _match(item, given, pilot.path, fed)
+        found = kept(
+            "matched hazards",
+            (pilot.key, N_PATHS, SEED, *key),
+            given.shape,
+            np.float64,
+            lambda: _match(item, given, pilot.path, fed),
+        )
         if len(pilot.curves) < _MANY_CURVES:
             pilot.curves[key] = found
     return found

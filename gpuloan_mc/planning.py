@@ -6,13 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.linalg
-import scipy.special
 
 from . import tables
 from .errors import InputRejected, Problem
 from .inputs.market_file import FILE_NAME
-from .market import GpuMarket, Launches, Market
+from .kept_numbers import kept
+from .market import GpuMarket, Launches, Market, Regimes
 from .pilot import matched_hazards
 from .plan import FREE, U64, DeploymentPlan, LoanPlan, MarketPlan, ObligorPlan, PlainPlan, Plan, RecoveryPlan, freeze
 from .reference.arithmetic import F32, F64, I32, I64
@@ -135,14 +134,11 @@ def build_market(
     """The market block of a plan; `vintages` are pairs (generation's name, in-service month)."""
     horizon, gpu, regimes, demand = market.horizon_months, market.gpu, market.regimes, market.demand
     n_months = horizon + (gpu.recovery.lag_max_months if gpu is not None and sells_chips else 0)
-    rates = np.array(regimes.transitions, dtype=np.float64)
-    generator = rates - np.diag(rates.sum(axis=1))
-    cumulative = np.cumsum(scipy.linalg.expm(generator * MONTH), axis=1)[:, :-1]
     jump = -np.expm1(-demand.jumps_per_year * MONTH)
     plan = MarketPlan(
         horizon=i32(horizon),
         n_months=i32(n_months),
-        regime_thresholds=event_threshold(cumulative),
+        regime_thresholds=event_threshold(_moves_of_a_month(regimes)),
         regime_means=np.array(regimes.means, dtype=f32),
         initial_regime=i32(regimes.names.index(regimes.initial)),
         initial_demand=f32(demand.initial),
@@ -150,12 +146,25 @@ def build_market(
         demand_shock=f32(tables.shock(demand.volatility, demand.mean_reversion)),
         jump_down=i32(event_threshold(jump * demand.jump_down_share)),
         jump_any=i32(event_threshold(jump)),
-        jump_table=tables.score_table(tables.exponential_score(demand.jump_mean)),
+        jump_table=tables.score_table(tables.exponential_score, demand.jump_mean),
         factor_scale=f32(1 / np.sqrt(horizon)),
         forced_demand=_forced_demand(market, n_months),
         **_gpu_fields(market, vintages, n_months, longest_contract),
     )
     return freeze(plan)  # type: ignore[no-any-return]
+
+
+def _moves_of_a_month(regimes: Regimes) -> F64:
+    """Cumulative probabilities (Z, Z - 1) of the next month's regime, by this month's."""
+    rates = np.array(regimes.transitions, dtype=np.float64)
+    generator = rates - np.diag(rates.sum(axis=1))
+
+    def find() -> F64:
+        from scipy import linalg
+
+        return np.asarray(np.cumsum(linalg.expm(generator * MONTH), axis=1)[:, :-1])
+
+    return kept("moves of regimes", (generator.tobytes(),), (len(rates), len(rates) - 1), np.float64, find)
 
 
 def _forced_demand(market: Market, n_months: int) -> F32:
@@ -281,7 +290,7 @@ def _launch_fields(gpu: GpuMarket, launch_months: F64) -> dict[str, Any]:
         if not families:
             families.append((gpu.rival_launches.replace(impact=0.0), older))
         families.append((gpu.rival_launches, everything))
-    lags = [tables.score_table(tables.gamma_score(f.lag_mean_months, f.lag_shape)) for f, _ in families]
+    lags = [tables.score_table(tables.gamma_score, f.lag_mean_months, f.lag_shape) for f, _ in families]
     return {
         "launch_first": np.array([f.first_month for f, _ in families], dtype=f32),
         "launch_cadence": np.array([f.cadence_months for f, _ in families], dtype=f32),
@@ -337,10 +346,10 @@ def _obligors(
         demand_sensitivity=np.array([c.demand_sensitivity for c in market.hazard_classes] + none, dtype=f32),
         overhang_sensitivity=np.array([c.overhang_sensitivity for c in market.hazard_classes] + none, dtype=f32),
         is_t_copula=i32(nu is not None),
-        mixing_table=_NO_TABLE if nu is None else tables.score_table(tables.mixing_score(nu)),
-        inverse_mixing_table=_NO_TABLE if nu is None else tables.score_table(_inverse(tables.mixing_score(nu))),
+        mixing_table=_NO_TABLE if nu is None else tables.score_table(tables.mixing_score, nu),
+        inverse_mixing_table=_NO_TABLE if nu is None else tables.score_table(tables.inverse_mixing_score, nu),
         log_hazard_table=_log_hazard_table(nu),
-        latent_table=tables.tabulate(tables.latent_of_log_hazard(nu), -24, 4, 64),
+        latent_table=tables.table_of(tables.latent_of_log_hazard, nu, low=-24, high=4, per_unit=64),
         n_factors=i32(len(dependence.factors)),
         own_class=obligor_class[own],
         own_log_scale=log_scale[own],
@@ -370,13 +379,9 @@ def _forced_hazards(months: I64, market: Market) -> F64:
     return np.where(months_ahead == months, FORCED_HAZARD, 0.0)
 
 
-def _inverse(curve: tables.Curve) -> tables.Curve:
-    return lambda n: 1 / curve(n)
-
-
 def _log_hazard_table(nu: float | None) -> F32:
     low, high, per_unit = (-8, 8, 64) if nu is None else (-64, 64, 32)
-    return tables.tabulate(tables.log_cumulative_hazard(nu), low, high, per_unit)
+    return tables.table_of(tables.log_cumulative_hazard, nu, low=low, high=high, per_unit=per_unit)
 
 
 def _decided_in_groups(portfolio: Portfolio, secured: Any, ids: list[str]) -> Any:
@@ -499,7 +504,7 @@ def _plain(
         lgd_table_row=np.array([place.get(kind, -1) for kind in zip(lgd, sd, strict=True)], dtype=i32),
         lgd_loading=loading.astype(f32),
         lgd_residual=np.sqrt(1 - loading**2).astype(f32),
-        lgd_tables=np.stack([tables.score_table(tables.beta_score(*kind)) for kind in kinds] or [_NO_TABLE]),
+        lgd_tables=tables.score_tables(tables.beta_score, kinds) if kinds else np.stack([_NO_TABLE]),
         kept_share=1 - loans["guarantee_share"].to_numpy(np.float64),
     )
     return freeze(plan)  # type: ignore[no-any-return]
@@ -632,9 +637,9 @@ def _recovery(market: Market, market_plan: MarketPlan) -> RecoveryPlan:
         step_in=i32(event_threshold(recovery.step_in)),
         performance=f32(recovery.performance),
         opex_stress=f32(recovery.opex_stress),
-        lag_table=tables.score_table(tables.gamma_score(recovery.lag_mean_months, recovery.lag_shape)),
+        lag_table=tables.score_table(tables.gamma_score, recovery.lag_mean_months, recovery.lag_shape),
         lag_max=i32(recovery.lag_max_months),
-        haircut_table=tables.score_table(tables.beta_score(recovery.haircut_mean, recovery.haircut_sd)),
+        haircut_table=tables.score_table(tables.beta_score, recovery.haircut_mean, recovery.haircut_sd),
         sale_keep=f32(1 - recovery.sale_cost),
         storage_share=f32(recovery.storage_share),
         contract_annuity=np.concatenate([[0.0], np.cumsum(lender[1:])]).astype(f32),

@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from .kept_numbers import kept
 from .path_columns import Integers, blocks, ordered
 
 I64 = NDArray[np.int64]
@@ -23,6 +23,7 @@ I64 = NDArray[np.int64]
 LEVELS = (0.95, 0.99, 0.999, 0.9997)
 BLOCK_ROWS = 65_536
 CONFIDENCE = 0.95
+_STANDARD_ERRORS = 1.959963984540054  # the normal quantile at 0.975
 FEW_PATHS = 50  # a tail of fewer says little, and its error less
 
 _BLOCK_VALUES = 1 << 20  # bounds the memory of wide tables
@@ -135,7 +136,7 @@ def ordered_figures(losses: I64, levels: Sequence[float] = LEVELS) -> RiskFigure
         probability_of_loss_se=probability_of_loss_se(losses),
         probability_of_loss_ci=probability_of_loss_interval(losses),
         value_at_risk={level: worst[level].value_at_risk for level in levels},
-        value_at_risk_ci={level: value_at_risk_interval(losses, level) for level in levels},
+        value_at_risk_ci=dict(zip(levels, value_at_risk_intervals(losses, levels), strict=True)),
         expected_shortfall={level: worst[level].shortfall for level in levels},
         expected_shortfall_se={level: worst[level].shortfall_se for level in levels},
         tail_paths={level: worst[level].paths for level in levels},
@@ -228,6 +229,15 @@ def standard_deviation_se(values: I64) -> float:
     return math.sqrt(max(0.0, m4 - m2 * m2) / moments.n) / (2 * moments.standard_deviation)
 
 
+def standard_errors(confidence: float = CONFIDENCE) -> float:
+    """How many standard errors lie between a figure and the end of its normal interval."""
+    if confidence == CONFIDENCE:
+        return _STANDARD_ERRORS
+    from scipy import special
+
+    return float(special.ndtri((1 + confidence) / 2))
+
+
 # Probability of loss --------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +263,7 @@ def probability_of_loss_interval(losses: I64) -> tuple[float, float]:
 
 def wilson_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The score interval for a probability after `count` events in n trials (Wilson, JASA 22, 1927)."""
-    z = float(special.ndtri((1 + confidence) / 2))
+    z = standard_errors(confidence)
     p, weight = count / n, 1 / (1 + z * z / n)
     middle = weight * (p + z * z / (2 * n))
     reach = weight * z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -281,19 +291,43 @@ def value_at_risk_interval(
     1 - confidence, ties or not (David and Nagaraja, Order Statistics, 2003, 7.1). None: no order statistic is far
     enough out.
     """
-    low, high = quantile_ranks(len(sorted_losses), level, confidence)
+    return _bounds(sorted_losses, *_outer_ranks(len(sorted_losses), level, confidence))
+
+
+def value_at_risk_intervals(
+    sorted_losses: I64, levels: Sequence[float], confidence: float = CONFIDENCE
+) -> list[tuple[int | None, int | None]]:
+    """`value_at_risk_interval` at several levels; their ranks are found once for a number of paths."""
+    n = len(sorted_losses)
+    ranks = kept(
+        "ranks around quantiles",
+        (n, confidence, *levels),
+        (len(levels), 2),
+        np.int64,
+        lambda: np.array([_outer_ranks(n, level, confidence) for level in levels], dtype=np.int64).reshape(-1, 2),
+    )
+    return [_bounds(sorted_losses, low, high) for low, high in ranks.tolist()]
+
+
+def _bounds(sorted_losses: I64, low: int, high: int) -> tuple[int | None, int | None]:
+    """The losses of two ranks; None: there is none."""
     return (
-        None if low is None else int(sorted_losses[low - 1]),
-        None if high is None else int(sorted_losses[high - 1]),
+        int(sorted_losses[low - 1]) if low >= 1 else None,
+        int(sorted_losses[high - 1]) if high <= len(sorted_losses) else None,
     )
 
 
 def quantile_ranks(n: int, level: float, confidence: float = CONFIDENCE) -> tuple[int | None, int | None]:
     """Ranks, from 1, of the order statistics that bound a quantile of n draws; None: none is far enough out."""
+    low, high = _outer_ranks(n, level, confidence)
+    return (low if low >= 1 else None), (high if high <= n else None)
+
+
+def _outer_ranks(n: int, level: float, confidence: float) -> tuple[int, int]:
+    """The same; 0 below and n + 1 above where none is."""
     p = float(_exact(level))
     low = _binomial_quantile(n, p, (1 - confidence) / 2)
-    high = _binomial_quantile(n, p, (1 + confidence) / 2) + 1
-    return (low if low >= 1 else None), (high if high <= n else None)
+    return low, _binomial_quantile(n, p, (1 + confidence) / 2) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,4 +399,6 @@ def _exact(level: float) -> Fraction:
 
 def _binomial_quantile(n: int, p: float, probability: float) -> int:
     """The smallest k with P(binomial(n, p) <= k) >= probability."""
+    from scipy import special
+
     return bisect_left(range(n), probability, key=lambda k: float(special.bdtr(k, n, p)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from . import __version__, risk
 from .differences import mean_difference, shortfall_difference_se, value_at_risk_difference_se, value_at_risk_se
@@ -37,7 +36,6 @@ GROUPS = ("cause", "year")
 LOAN_MONTHS_AGAIN = 200_000_000  # a second or two on two cores
 LEAST_PATHS_AGAIN = 256  # of large books, whose spread few paths know
 
-_Z = float(special.ndtri((1 + risk.CONFIDENCE) / 2))
 _COLUMNS = [
     "figure",
     "item",
@@ -147,7 +145,7 @@ def _figures(a: SavedRun, b: SavedRun, paired: bool, again: int) -> pd.DataFrame
     rows = [*_means(a, b, paired), *_tails(a, b, paired), *_by_group(a, b, again)]
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     known = frame["difference_se"].notna() & frame["difference"].notna()
-    frame["beyond"] = (frame["difference"].abs() > _Z * frame["difference_se"]).astype("boolean").where(known)
+    frame["beyond"] = (frame["difference"].abs() > risk.standard_errors() * frame["difference_se"]).astype("boolean").where(known)
     return frame
 
 

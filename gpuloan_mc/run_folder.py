@@ -36,6 +36,7 @@ from .path_rows import COLUMNS, PATHS, write_rows
 from .payments import Payments
 from .plan import Plan
 from .portfolio import Portfolio
+from .processor import processor
 from .receipts import Pool
 from .schemas import MANIFEST_KEYS, SCHEMA_VERSION, arrow_table
 from .target import Target
@@ -425,18 +426,9 @@ def _host() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
     }
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _names(folder: Path) -> list[str]:

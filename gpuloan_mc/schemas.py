@@ -47,6 +47,9 @@ class FileSchema:
         Raises:
             KeyError: none does.
         """
+        for field in self.fixed:
+            if field.name == column:
+                return field
         for field in self.fields:
             pattern = re.sub("<[a-z]+>", ".*", re.escape(field.name).replace(r"\<", "<").replace(r"\>", ">"))
             if re.fullmatch(pattern, column, re.DOTALL):

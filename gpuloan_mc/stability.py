@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from . import risk
 from .arguments import MAX_SEED, whole_number
@@ -66,6 +65,8 @@ def _row(seeds: list[Measured]) -> dict[str, float | str | int | bool]:
     n, own = len(seeds), seeds[0]
     values, errors = (np.array([getattr(m, name) for m in seeds]) for name in ("value", "standard_error"))
     spread, stated = float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))
+    from scipy import special
+
     low, high = (math.sqrt(float(special.chdtri(n - 1, tail)) / (n - 1)) for tail in _two_tails())
     ratio = spread / stated if stated > 0 else math.nan
     return {

@@ -1,13 +1,17 @@
-"""Host tables in float64 (docs/model.md 1.3, 1.8): scores, curves, annuities and schedules, before they are rounded."""
+"""Host tables in float64 (docs/model.md 1.3, 1.8): scores, curves, annuities and schedules, before they are rounded.
+
+SciPy's functions are imported where they are called: tables that were found before are read (`kept_numbers`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.special as special
 
+from .kept_numbers import kept
 from .reference.arithmetic import F32, F64, I64, SCORE_LIMIT, SCORE_PER_UNIT, Bool
 
 MONTH = 1 / 12
@@ -30,18 +34,47 @@ def tabulate(function: Curve, low: float, high: float, per_unit: int) -> F32:
     return np.stack([values[:-1], np.diff(values) * per_unit]).astype(np.float32)
 
 
-def score_table(quantile: Curve) -> F32:
-    """A draw's quantile as a table of its normal score: quantile takes scores n, not probabilities."""
-    return tabulate(quantile, -SCORE_LIMIT, SCORE_LIMIT, SCORE_PER_UNIT)
+def table_of(curve: Callable[..., Curve], *parameters: float | None, low: float, high: float, per_unit: int) -> F32:
+    """The table of a curve of these parameters, found once."""
+    return kept(
+        f"table of {curve.__name__}",
+        (*parameters, low, high, per_unit),
+        (2, round((high - low) * per_unit)),
+        np.float32,
+        lambda: tabulate(curve(*parameters), low, high, per_unit),
+    )
+
+
+def score_table(quantile: Callable[..., Curve], *parameters: float) -> F32:
+    """A draw's quantile as a table of its normal score: `quantile` of the parameters takes scores n, not probabilities."""
+    return table_of(quantile, *parameters, low=-SCORE_LIMIT, high=SCORE_LIMIT, per_unit=SCORE_PER_UNIT)
+
+
+def score_tables(quantile: Callable[..., Curve], parameters: Sequence[tuple[float, ...]]) -> F32:
+    """(n, 2, n_cells): a table for each of many parameters, all kept as one."""
+
+    def one(*values: float) -> F32:
+        return tabulate(quantile(*values), -SCORE_LIMIT, SCORE_LIMIT, SCORE_PER_UNIT)
+
+    return kept(
+        f"tables of {quantile.__name__}",
+        (SCORE_LIMIT, SCORE_PER_UNIT, *itertools.chain.from_iterable(parameters)),
+        (len(parameters), 2, 2 * SCORE_LIMIT * SCORE_PER_UNIT),
+        np.float32,
+        lambda: np.stack([one(*values) for values in parameters]),
+    )
 
 
 def exponential_score(mean: float) -> Curve:
     """Exponential size of a given mean at a normal score."""
+    from scipy import special
+
     return lambda n: -mean * special.log_ndtr(-n)
 
 
 def gamma_score(mean: float, shape: float) -> Curve:
     """Gamma variable of a given mean and shape at a normal score."""
+    from scipy import special
 
     def value(n: F64) -> F64:
         if mean == 0:
@@ -55,6 +88,7 @@ def gamma_score(mean: float, shape: float) -> Curve:
 
 def beta_score(mean: float, sd: float) -> Curve:
     """Beta variable of a given mean and standard deviation at a normal score; sd 0: the mean."""
+    from scipy import special
 
     def value(n: F64) -> F64:
         if sd < 1e-9:  # nothing that float32 could tell from the mean
@@ -74,8 +108,15 @@ def mixing_score(degrees_of_freedom: float) -> Curve:
     return lambda n: np.sqrt(degrees_of_freedom / np.maximum(chi(n), 1e-30))
 
 
+def inverse_mixing_score(degrees_of_freedom: float) -> Curve:
+    """1/W at a normal score of χ²."""
+    mixing = mixing_score(degrees_of_freedom)
+    return lambda n: 1 / mixing(n)
+
+
 def log_cumulative_hazard(degrees_of_freedom: float | None) -> Curve:
     """ln E(A) = ln(-ln(1 - G(A))), G normal (None) or Student's t."""
+    from scipy import special
 
     def value(a: F64) -> F64:
         if degrees_of_freedom is None:
@@ -92,6 +133,7 @@ def log_cumulative_hazard(degrees_of_freedom: float | None) -> Curve:
 
 def latent_of_log_hazard(degrees_of_freedom: float | None) -> Curve:
     """G⁻¹(1 - exp(-e^x)), the latent quality at which the cumulative hazard is e^x."""
+    from scipy import special
 
     def value(x: F64) -> F64:
         hazard = np.exp(x)

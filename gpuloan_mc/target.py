@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import special
-
 from . import path_columns, risk
 from .contributions import exact_level
 from .errors import UsageError
@@ -59,7 +57,7 @@ class Target:
     def error_of(self, losses: I64) -> float:
         """The measure's relative error on losses (n_paths,), cents; inf where it can't be told."""
         name, _, text = self.measure.partition(":")
-        z = float(special.ndtri((1 + risk.CONFIDENCE) / 2))
+        z = risk.standard_errors()
         if name == "el":
             moments = Moments.of(losses)
             return _share(z * moments.standard_error, moments.mean)

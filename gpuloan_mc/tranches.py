@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import special
 
 from . import risk
 from .contributions import Tail, exact_level
@@ -271,7 +270,7 @@ def attachment_for_expected_loss(run: Questions, share: float, detachment: float
     target = float(_target(share))
     top = layer((0, detachment), run.commitment_usd).detachment
     assert top is not None
-    z = float(special.ndtri((1 + risk.CONFIDENCE) / 2))
+    z = risk.standard_errors()
 
     def lowest(errors: float) -> int | None:
         """The lowest attachment with expected loss + errors standard errors within the target."""

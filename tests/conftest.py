@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from gpuloan_mc import kept_numbers
 from gpuloan_mc.market import Market
 from gpuloan_mc.portfolio import Portfolio
 from gpuloan_mc.result import Result
@@ -33,6 +36,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: pytest --gpu"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_numbers_of_earlier_runs() -> Iterator[None]:
+    """Every number is found in this process, so that tests see the way it is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_numbers, "places", lambda: iter(()))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def collections_as_before() -> Iterator[None]:
+    """The command line collects rarely in its own process, which a test's is not."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
 
 
 GENERATION = {

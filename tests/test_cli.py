@@ -41,6 +41,52 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert loaded.stdout.strip() == "[]"
 
 
+def in_python(code, **environment):
+    """What a program printed last; -P and the path as for the command line."""
+    done = subprocess.run(
+        [*PYTHON, "-c", code], capture_output=True, text=True, timeout=300, env=ENVIRONMENT | environment
+    )
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    return done.stdout.splitlines()[-1]
+
+
+RUN_AND_LOOK = """
+import atexit, gc, sys
+from gpuloan_mc.cli import main
+sys.argv = ["gpuloan-mc", "run", "neocloud-2024", "--paths", "16", "--engine", "numpy", "--json", "--out", {out!r}]
+atexit.register(lambda: print({look}))
+gc.collect()
+before = sum(g["collections"] for g in gc.get_stats())
+main()
+"""
+
+
+def test_a_run_on_numbers_found_before_does_without_scipy(tmp_path):
+    look = "*[m for m in ('scipy', 'scipy.linalg', 'scipy.special') if m in sys.modules], 'are loaded'"
+    found = [
+        in_python(RUN_AND_LOOK.format(out=str(tmp_path / out), look=look), GPULOAN_MC_CACHE=str(tmp_path / "cache"))
+        for out in ("cold", "warm")
+    ]
+    assert found == ["scipy scipy.linalg scipy.special are loaded", "are loaded"]
+    files = {file.relative_to(tmp_path / "cold") for file in (tmp_path / "cold").rglob("*") if file.is_file()}
+    timed = {Path("manifest.json"), Path("summary.json")}
+    assert timed < files
+    for file in files - timed:
+        assert (tmp_path / "cold" / file).read_bytes() == (tmp_path / "warm" / file).read_bytes(), file
+    cold, warm = (json.loads((tmp_path / out / "summary.json").read_text()) for out in ("cold", "warm"))
+    for key in ("seconds", "compile_seconds", "timings", "loan_steps_per_second"):
+        del cold[key], warm[key]
+    assert cold == warm
+
+
+def test_a_short_run_looks_for_cycles_neither_before_nor_at_its_end(tmp_path):
+    look = "sum(g['collections'] for g in gc.get_stats()) - before, gc.get_freeze_count()"
+    code = RUN_AND_LOOK.format(out=str(tmp_path / "out"), look=look)
+    collections, frozen = map(int, in_python(code).split())
+    assert collections == 0
+    assert frozen > 100_000
+
+
 def test_run_json_is_one_object_and_repeats():
     one, other = (
         json.loads(gpuloan_mc("run", "vasicek-100", "--paths", 500, "--json", "--chunk", c).stdout) for c in (7, 500)

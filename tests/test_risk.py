@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from gpuloan_mc import risk
 from gpuloan_mc.risk import Moments
@@ -293,3 +293,8 @@ def test_figures_refuse_what_is_not_losses() -> None:
 def test_figures_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         risk.figures(np.array([1])).n_paths = 2  # type: ignore[misc]
+
+
+def test_standard_errors_of_an_interval_are_the_normal_quantile() -> None:
+    assert risk.standard_errors() == special.ndtri((1 + risk.CONFIDENCE) / 2)
+    assert risk.standard_errors(0.9) == special.ndtri(0.95)

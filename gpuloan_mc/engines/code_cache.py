@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,10 +28,22 @@ def code_folder(key: str) -> Path | None:
         if not _writable(folder):
             raise EnvironmentProblem(f"${CACHE} is {named}, which can't be written; name another folder or unset it")
         return folder
-    for place in (_user_cache(), temporary()):
-        if place is not None and _writable(place / f"code-{key}"):
+    for place in places():
+        if _writable(place / f"code-{key}"):
             return place / f"code-{key}"
     return None
+
+
+def places() -> Iterator[Path]:
+    """Folders that may hold what is kept, the first choice first; none of them need be there."""
+    named = os.environ.get(CACHE)
+    if named:
+        yield Path(named)
+        return
+    for place in (_user_cache, temporary):  # the second is made only when it is asked for
+        found = place()
+        if found is not None:
+            yield found
 
 
 def keep(file: Path, data: bytes) -> bool:
