@@ -198,8 +198,11 @@ CASES = {
     case.name: case
     for case in (
         Case("small", "the bundled book neocloud-2024", _bundled, 1024, 256),
+        Case("small-10", "10 GPU loans, 84 months", partial(gpu_book, 10, 84), 4096, 1024),
+        Case("small-100", "100 GPU loans, 84 months", partial(gpu_book, 100, 84), 1024, 256),
         Case("typical", "1,024 GPU loans, 84 months", partial(gpu_book, 1024, 84), 256, 64),
         Case("large", "16,384 GPU loans, 84 months", partial(gpu_book, 16_384, 84), 128, 16),
+        Case("plain-100", "100 plain loans, one factor, a year, in groups", partial(pool, 100), 4096, 1024, True),
         Case("plain", "10,000 plain loans, one factor, a year, in groups", partial(pool, 10_000),
              4096, 1024, True),
         Case("plain-own", "10,000 plain loans, one factor, a year, each its own loading",

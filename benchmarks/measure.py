@@ -49,10 +49,11 @@ def answers(
     python: str = sys.executable,
     timeout: float = 3600,
     package: bool = True,
+    more: dict[str, str] | None = None,
 ) -> tuple[list[Answer], Answer]:
     """All that a task said, a line each, up to its end or the time limit; and {"failed": why}, or nothing.
 
-    `package`: it sees the same gpuloan_mc as this process.
+    `package`: it sees the same gpuloan_mc as this process. `more`: environment of its own, such as another checkout's.
     """
     environment = dict(os.environ)
     if package:
@@ -60,6 +61,7 @@ def answers(
         assert spec is not None and spec.origin is not None
         found = [str(Path(spec.origin).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
+    environment |= more or {}
     failed: Answer = {}
     try:
         done = bounded([python, str(script), task, json.dumps(arguments)], timeout, env=environment)

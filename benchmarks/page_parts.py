@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def table(head: str, rows: list[list[str]]) -> list[str]:
     """A Markdown table; the columns of `head` are separated by |."""
@@ -22,3 +24,16 @@ def mib(n: float) -> str:
 def share(x: float) -> str:
     """A fraction in percent."""
     return f"{100 * x:.2g} %" if x < 0.1 else f"{100 * x:.0f} %"
+
+
+def load_lines(report: dict[str, Any]) -> list[str]:
+    """Machine, versions, load before and after, and the note of a report."""
+    m = report["machine"]
+    packages = ", ".join(f"{k} {v}" for k, v in report["packages"].items())
+    lines = [
+        f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; Python {m['python']}, {packages}.",
+        f"Load of the machine before and after: {report['load_before'][0]}, {report['load_after'][0]}.",
+    ]
+    if report.get("quick"):
+        lines.append("A quick run: few repeats.")
+    return [*lines, *([report["note"]] if report["note"] else []), ""]

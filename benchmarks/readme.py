@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import device_page
-from page_parts import mib, share, table
+import versus_page
+from page_parts import load_lines, mib, share, table
 
 Report = dict[str, Any]
 
@@ -17,6 +18,8 @@ HEAD = """# Benchmarks
 ```
 python benchmarks/run.py --quick     # equality, then ratios, within five minutes on two cores; writes nothing
 python benchmarks/run.py             # the same with enough repeats; writes results/<machine>-<version>.json and this page
+python benchmarks/versus.py --before CHECKOUT    # this commit against an earlier one, in turn; writes results/versus-*.json
+python benchmarks/loops.py           # what a call executes before each vector loop begins; writes results/loops-*.json
 python benchmarks/peers.py           # other packages side by side, in an environment that the script makes
 python benchmarks/device.py          # on a GPU machine: tests, digests, memory, sanitizer, times; within eight minutes
 python benchmarks/sass.py            # what the kernels cost, counted in their machine code: needs no GPU, times nothing
@@ -85,26 +88,18 @@ def render(results: Path) -> str:
     reports = _reports(results)
     lines = [HEAD]
     for report in reports:
-        kinds = {"engines": engine_tables, "peers": peer_tables, "device": device_page.device_tables}
-        title = {"engines": "Engines", "peers": "Peers", "device": "GPU"}[report["kind"]]
+        kinds = {
+            "engines": engine_tables, "peers": peer_tables, "device": device_page.device_tables,
+            "versus": versus_page.versus_tables, "loops": loop_tables,
+        }  # fmt: skip
+        title = {
+            "engines": "Engines", "peers": "Peers", "device": "GPU", "versus": "Before and after", "loops": "Vector loops",
+        }[report["kind"]]  # fmt: skip
         where = device_page.gpu_name(report) if report["kind"] == "device" else report["machine"]["cpu"]
         lines += [f"## {title}: {where}, version {report['version']}\n", *kinds[report["kind"]](report), ""]
     if not reports:
         lines.append("There are no results yet.\n")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def about(report: Report) -> list[str]:
-    """Machine, versions, load and note."""
-    m = report["machine"]
-    packages = ", ".join(f"{k} {v}" for k, v in report["packages"].items())
-    lines = [
-        f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; Python {m['python']}, {packages}.",
-        f"Load of the machine before and after: {report['load_before'][0]}, {report['load_after'][0]}.",
-    ]
-    if report.get("quick"):
-        lines.append("A quick run: few repeats.")
-    return [*lines, *([report["note"]] if report["note"] else []), ""]
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------
@@ -115,7 +110,7 @@ def engine_tables(report: Report) -> list[str]:
     cases = {name: case for name, case in report["cases"].items() if "failed" not in case}
     lost = [f"Case {n} failed: {c['failed']}.\n" for n, c in report["cases"].items() if "failed" in c]
     return [
-        *about(report),
+        *load_lines(report),
         *lost,
         "### Equality\n",
         *table("case | engine | threads | paths | digest", list(_equality(cases))),
@@ -136,6 +131,7 @@ def engine_tables(report: Report) -> list[str]:
         ),
         *_fma(report),
         *_parts(cases),
+        *(versus_page.command_tables(report["commands"]) if report.get("commands") else []),
     ]
 
 
@@ -261,12 +257,35 @@ def _parts(cases: dict[str, Report]) -> list[str]:
     ]
 
 
+# --- loops ------------------------------------------------------------------------------------------------------------
+
+
+def loop_tables(report: Report) -> list[str]:
+    """What stands before the vector loop of each function of a report of loops.py."""
+    return [
+        "Instructions that a call of a loop over lanes executes before its vector loop begins, in the machine code of the loop",
+        "compiled alone: all of them on the shortest way there, the conditional jumps among them, and those that set a byte by",
+        "unsigned order (`seta`, `setb`, …), two for each pair of rows that may overlap. Lanes that fill no turn are scalar.\n",
+        *table(
+            "loop | instructions before | jumps | overlap tests | packed instructions | lanes a turn",
+            [_loop(row) for row in report["loops"]],
+        ),
+    ]
+
+
+def _loop(row: Report) -> list[str]:
+    name, e = f"`{row['file']}.{row['name']}`", row["entrance"]
+    if e is None:
+        return [name, "no vector loop", "", "", "", ""]
+    return [name, *(str(e[key]) for key in ("before", "tests", "overlaps", "packed")), str(e["lanes"] or "all")]
+
+
 # --- peers ------------------------------------------------------------------------------------------------------------
 
 
 def peer_tables(report: Report) -> list[str]:
     """Speed, memory and answers of a report of peers.py."""
-    lines = about(report)
+    lines = load_lines(report)
     lines += [f"- {text}" for text in report["method"]] + [""]
     for copula, books in report["copulas"].items():
         for book in books:

@@ -3,6 +3,7 @@
     python benchmarks/run.py --quick              within five minutes on two cores; writes nothing
     python benchmarks/run.py                      writes benchmarks/results/<machine>-<version>.json and the README
     python benchmarks/run.py --case typical --engine numba
+    python benchmarks/run.py --case cold-start --case whole-command --out commands.json
     python benchmarks/run.py --readme             the README again, from the committed results
 """
 
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cases
+import checkout
+import commands
 import measure
 import readme
 
@@ -26,6 +30,7 @@ REFERENCE = "numpy"
 ENGINES = (REFERENCE, "numba")
 MEMORY_CASE, MEMORY_PATHS = "small", 10_000_000
 AGREE = 4.0  # standard errors
+COMMAND_REPEATS = 3  # at most: a cold start compiles twice
 ENOUGH_PATHS = 200  # below it a standard error says little
 
 Report = dict[str, Any]
@@ -43,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         readme.write(RESULTS, measure.HERE / "README.md")
         return 0
     report = new_report(options)
-    chosen = [cases.CASES[name] for name in options.case or cases.CASES]
+    chosen = [cases.CASES[name] for name in options.case if name in cases.CASES]
     print(f"gpuloan-mc {gpuloan_mc.__version__} on {report['machine']['cpu']}, {report['machine']['cores']} cores\n")
     print("Equality: digests of the losses against the reference engine, path by path", flush=True)
     for case in chosen:
@@ -51,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     print("\nTimes", flush=True)
     for case in chosen:
         time_case(case, report["cases"][case.name], options)
+    for name in options.case:
+        if name in commands.MEASUREMENTS:
+            report["commands"][name] = time_command(name, options)
     bare = {"threads": sorted({1, measure.cores()}), "seconds": options.seconds / 5, "repeats": options.repeats}
     report["fma"] = measure.child("fma", bare)
     if not options.quick and MEMORY_CASE in report["cases"]:
@@ -68,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few paths and repeats; writes nothing without --out")
-    parser.add_argument("--case", action="append", choices=list(cases.CASES))
+    parser.add_argument("--case", action="append", choices=[*cases.CASES, *commands.MEASUREMENTS],
+                        help="default: all; quick: the books")
     parser.add_argument("--engine", action="append", help=f"default: {', '.join(ENGINES)}")
     parser.add_argument("--seconds", type=float, help="length of one timed run; default 5, quick 1")
     parser.add_argument("--repeats", type=int, help="timed runs; default 7, quick 3")
@@ -80,6 +89,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options.seconds = options.seconds or (1 if options.quick else 5)
     options.repeats = options.repeats or (3 if options.quick else 7)
     options.engine = options.engine or list(ENGINES)
+    options.case = options.case or [*cases.CASES, *([] if options.quick else commands.MEASUREMENTS)]
     if not options.quick and options.out is None:
         options.out = RESULTS / f"{measure.slug(measure.machine())}-{gpuloan_mc.__version__}.json"
     return options
@@ -96,6 +106,7 @@ def new_report(options: argparse.Namespace) -> Report:
         "packages": measure.versions(),
         "load_before": measure.load(),
         "cases": {},
+        "commands": {},
     }
 
 
@@ -203,6 +214,21 @@ def memory(case: Report, options: argparse.Namespace) -> Iterator[tuple[str, Rep
             yield entry["engine"], measure.child("check", arguments | {"paths": MEMORY_PATHS})
 
 
+def time_command(name: str, options: argparse.Namespace) -> Report:
+    """A measurement of the whole program, a few times, and its medians."""
+    measured, figures = commands.MEASUREMENTS[name]
+    here = checkout.Checkout(checkout.here())
+    here.child("warm_up", {}, commands.SCRIPT)
+    runs = [measured(here) for _ in range(min(options.repeats, COMMAND_REPEATS))]
+    lost = next((run for run in runs if "failed" in run), None)
+    if lost:
+        _say(name, "", f"failed: {lost['failed']}")
+        return {"failed": lost["failed"]}
+    medians = {figure: statistics.median(run[figure] for run in runs) for figure in figures}
+    _say(name, "", ", ".join(f"{figure} {middle:.2f}" for figure, middle in medians.items()))
+    return {"runs": runs, "medians": medians, "paths": runs[0]["paths"]}
+
+
 # --- saying and writing -----------------------------------------------------------------------------------------------
 
 
@@ -211,7 +237,7 @@ def _name(engine: str, threads: int | None) -> str:
 
 
 def _say(case: str, who: str, what: str) -> None:
-    print(f"  {case:10} {who:20} {what}", flush=True)
+    print(f"  {case:13} {who:20} {what}", flush=True)
 
 
 def _speed(entry: Report) -> str:
@@ -225,6 +251,7 @@ def _speed(entry: Report) -> str:
 
 def failures(report: Report) -> Iterator[str]:
     """What must not be passed over in silence."""
+    yield from (f"{name}: {c['failed']}" for name, c in report.get("commands", {}).items() if "failed" in c)
     for name, case in report["cases"].items():
         parts = [case, case["reference"], *case["engines"], *case.get("arrays", []), case.get("parts", {})]
         yield from (f"{name}: {p['failed']}" for p in parts if "failed" in p)
@@ -239,6 +266,7 @@ def write(report: Report, file: Path) -> None:
         earlier = json.loads(file.read_text())
         if (earlier["version"], earlier["machine"]) == (report["version"], report["machine"]):
             report["cases"] = earlier["cases"] | report["cases"]
+            report["commands"] = earlier.get("commands", {}) | report["commands"]
             report.setdefault("memory", earlier.get("memory", {}))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=1) + "\n")
