@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,45 @@ class Checkout:
         """The answer of a script's task that runs this checkout; {"failed": why} where it fails."""
         arguments = {"root": str(self.root), **arguments}
         return measure.child(task, arguments, script=script, more=self.environment, timeout=timeout)
+
+    @contextmanager
+    def serving(self, task: str, arguments: dict[str, Any], script: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+        """A process of a script's task that gets ready, then answers each time that it is asked; {"failed": why} if it can't.
+
+        It says a line when it is ready and a line of JSON for each line that it gets, and ends when there are no more.
+        """
+        command = [sys.executable, str(script), task, json.dumps({"root": str(self.root), **arguments})]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with (
+            tempfile.TemporaryFile("w+") as complaints,
+            subprocess.Popen(command, stderr=complaints, env=os.environ | self.environment, **pipes) as process,
+        ):
+
+            def answer() -> dict[str, Any]:
+                line = process.stdout.readline()
+                if line:
+                    return dict(json.loads(line))
+                code = process.wait()
+                complaints.seek(0)
+                return {"failed": measure.why(code, complaints.read())}
+
+            def ask() -> dict[str, Any]:
+                if "failed" in ready:
+                    return ready
+                try:
+                    process.stdin.write("again\n")
+                    process.stdin.flush()
+                except BrokenPipeError:
+                    return answer()  # it has ended: why
+                return answer()
+
+            try:
+                ready = answer()
+                yield ask
+                process.stdin.close()
+            except BaseException:
+                process.kill()
+                raise
 
     def about(self) -> dict[str, Any]:
         """Its commit, and whether files of it differ from the commit."""

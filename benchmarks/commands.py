@@ -96,13 +96,22 @@ def _paths_done(lines: Any, start: float) -> Iterator[tuple[float, int]]:
 def _let_end(group: int) -> None:
     """Wait until all that a command has started is over: a compiler that it left behind would slow the next down."""
     end = time.monotonic() + SETTLE
-    try:
-        while time.monotonic() < end:
-            os.killpg(group, 0)
-            time.sleep(0.1)
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    while _runs(group):
+        if time.monotonic() > end:
+            os.killpg(group, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _runs(group: int) -> bool:
+    """Whether a process of the group runs; one that is over and that nobody has waited for does not."""
+    for about in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = about.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
 
 
 def _warm_up_cpu(of: Checkout) -> Answer:

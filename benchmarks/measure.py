@@ -67,7 +67,7 @@ def answers(
         done = bounded([python, str(script), task, json.dumps(arguments)], timeout, env=environment)
         text = done.stdout
         if done.returncode:
-            failed = {"failed": _why(done), "log": _without_folders(done.stderr[-LOG:])}
+            failed = {"failed": why(done.returncode, done.stderr), "log": _without_folders(done.stderr[-LOG:])}
     except subprocess.TimeoutExpired as late:
         failed, text = {"failed": f"not finished in {timeout:.0f} s"}, str(late.output or "")
     return [dict(json.loads(line)) for line in text.splitlines() if line.startswith("{") and line.endswith("}")], failed
@@ -92,12 +92,12 @@ def bounded(command: list[str], timeout: float, **options: Any) -> subprocess.Co
     return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
-def _why(done: subprocess.CompletedProcess[str]) -> str:
+def why(code: int, complaints: str) -> str:
     """What stopped a child, in one line that names no folder."""
-    if "MemoryError" in done.stderr or "Unable to allocate" in done.stderr or done.returncode == -9:
+    if "MemoryError" in complaints or "Unable to allocate" in complaints or code == -9:
         return "out of memory"
-    last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:]
-    return _without_folders(last[0]) if last else f"exit code {done.returncode}"
+    last = [line for line in complaints.strip().splitlines() if line.strip()][-1:]
+    return _without_folders(last[0]) if last else f"exit code {code}"
 
 
 def _without_folders(text: str) -> str:

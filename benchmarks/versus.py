@@ -4,8 +4,8 @@
     python benchmarks/versus.py --before CHECKOUT --case small --case cold-start --pairs 2 --out versus.json
 
 CHECKOUT is a folder with an earlier commit (`git worktree add CHECKOUT COMMIT`). Every column of the paths must be equal
-before anything is timed. Then the two run in turn, each in a process of its own, so that a busy machine slows both: the
-ratio of a pair is that of process CPU time, each the best of a few repeats of the same paths.
+before anything is timed. A pair is a process of each that run the same paths in turn, a short while at a time, so that a busy
+machine slows both; its ratio is that of their CPU times, of each the least of its repeats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=every, help="default: all")
     parser.add_argument("--pairs", type=int, default=7, help="default 7")
     parser.add_argument("--cold-pairs", type=int, default=5, help="pairs of cold-start, which compiles twice a side; default 5")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a timed run of the later one; default 1")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of a process, of which the best counts; default 3")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a timed run of the later one; default 0.5")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of a process, of which the least counts; default 5")
     parser.add_argument("--cache", type=Path, help="folder that keeps both checkouts' machine code; default: a new one")
     parser.add_argument("--note", default="", help="a sentence that goes with the figures, such as what else was running")
     parser.add_argument("--out", type=Path, help="JSON file to write, or whose cases are brought up to date")
@@ -115,23 +116,39 @@ def _case(name: str, sides: dict[str, Checkout], options: argparse.Namespace) ->
     work = sides["after"].child("size", {"case": name, "seconds": options.seconds}, SCRIPT)
     if "failed" in work:
         return {"what": case.what, **work}
-    arguments = {"case": name, "paths": work["paths"], "repeats": options.repeats}
-    pairs = paired(sides, lambda at: at.child("timed", arguments, SCRIPT), options.pairs)
+    pairs = joined(in_turn(sides, {"case": name, "paths": work["paths"]}, options.repeats) for _ in range(options.pairs))
     about = {"what": case.what, "plain": case.plain, **work, "check_paths": case.check_paths, "columns": list(COLUMNS)}
     return about | pairs | ratios(pairs, ("cpu_seconds", "wall_seconds"))
 
 
 def _command(name: str, sides: dict[str, Checkout], options: argparse.Namespace) -> Report:
     measured, figures = commands.MEASUREMENTS[name]
-    pairs = paired(sides, measured, options.cold_pairs if name == "cold-start" else options.pairs)
+    n = options.cold_pairs if name == "cold-start" else options.pairs
+    pairs = joined({side: measured(at) for side, at in sides.items()} for _ in range(n))
     return pairs | ratios(pairs, figures)
 
 
-def paired(sides: dict[str, Checkout], run: Callable[[Checkout], Report], n: int) -> Report:
-    """Answers of both in turn, n times; {"failed": why} at the first that fails or differs from its other."""
+def in_turn(sides: dict[str, Checkout], arguments: Report, repeats: int) -> dict[str, Report]:
+    """A process of each, which run the paths in turn: each one's least CPU and wall seconds."""
+    with ExitStack() as stack:
+        ask = {side: stack.enter_context(at.serving("timed", arguments, SCRIPT)) for side, at in sides.items()}
+        runs = [{side: ask[side]() for side in sides} for _ in range(repeats)]
+    return {side: least([run[side] for run in runs]) for side in sides}
+
+
+def least(runs: list[Report]) -> Report:
+    """Of the runs of a process."""
+    failed = next((run for run in runs if "failed" in run), None)
+    if failed:
+        return failed
+    figures = {figure: min(run[figure] for run in runs) for figure in ("cpu_seconds", "wall_seconds")}
+    return figures | {"digest": runs[0]["digest"], "cpu_seconds_of_runs": [run["cpu_seconds"] for run in runs]}
+
+
+def joined(answers: Iterable[dict[str, Report]]) -> Report:
+    """The pairs; {"failed": why} from the first on in which one fails or differs from its other."""
     pairs: list[dict[str, Report]] = []
-    for _ in range(n):
-        pair = {side: run(at) for side, at in sides.items()}
+    for pair in answers:
         failed = failure(pair)
         if failed:
             return {**failed, "pairs": pairs}
@@ -211,20 +228,26 @@ def size(root: str, case: str, seconds: float) -> Report:
     return {"paths": paths, "loans": plan.n_loans, "months": int(plan.market.horizon)}
 
 
-def timed(root: str, case: str, paths: int, repeats: int) -> Report:
-    """The least CPU and wall seconds of a run of these paths, after one of a quarter of them."""
+def timed(root: str, case: str, paths: int) -> Iterator[Report]:
+    """CPU and wall seconds of a run of these paths, again and again, after one of a quarter of them."""
     engine, plan = _engine(root, case)
     engine.run(plan, measure.SEED, 0, paths // 4)
-    cpu, wall = [], []
-    for _ in range(repeats):
+    yield {"paths": paths}
+    while True:
         begin, start = time.process_time(), time.perf_counter()
         table = engine.run(plan, measure.SEED, 0, paths)
-        cpu.append(time.process_time() - begin)
-        wall.append(time.perf_counter() - start)
-    return {"cpu_seconds": min(cpu), "wall_seconds": min(wall), "digest": _digest(table)}
+        seconds = {"cpu_seconds": time.process_time() - begin, "wall_seconds": time.perf_counter() - start}
+        yield seconds | {"digest": _digest(table)}
 
 
-TASKS: dict[str, Callable[..., Report]] = {f.__name__: f for f in (digest, size, timed)}
+def serve(answers: Iterator[Report]) -> None:
+    """Say that it is ready, then an answer for each line that comes."""
+    print(json.dumps(next(answers)), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(next(answers)), flush=True)
+
+
+TASKS: dict[str, Callable[..., Report]] = {f.__name__: f for f in (digest, size)}
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -244,7 +267,9 @@ def write(report: Report, file: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in TASKS:
+    if sys.argv[1:2] == ["timed"]:
+        serve(timed(**json.loads(sys.argv[2])))
+    elif sys.argv[1:2] and sys.argv[1] in TASKS:
         print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))))
     else:
         sys.exit(main())

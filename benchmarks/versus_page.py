@@ -39,7 +39,8 @@ def versus_tables(report: Report) -> list[str]:
             lines += [f"### {title}: one thread\n", *table(head, rows)]
     if any("figures" in c for c in report["cases"].values()):
         lines += [
-            "A pair runs the two in turn, a process each, which gives the least of its repeats. Ratios are medians of the pairs.",
+            "A pair is a process of each, which run the same paths in turn; of each the least of its runs counts. Ratios are",
+            "medians of the pairs.",
             f"Before a book was timed, {_columns(report)} of its paths were equal.\n",
         ]
     rows = list(_commands(report))
