@@ -86,7 +86,7 @@ def _local_workers(where: str) -> int | None:
     if name != "local":
         return None
     if not number:
-        from .engines.numba_cpu import available_cores
+        from .engines.cores import available_cores
 
         return available_cores()
     if not number.isdigit() or not 1 <= int(number) <= 1024:

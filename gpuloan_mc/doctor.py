@@ -39,8 +39,9 @@ def report() -> list[str]:
 
 def _numba_lines() -> list[str]:
     """The engine numba, and the folder of its machine code."""
-    from .engines.numba_compile import cache_folder, is_warm
-    from .engines.numba_cpu import available_cores
+    from .engines.cores import available_cores
+    from .engines.numba_compile import cache_folder
+    from .engines.numba_halves import is_warm
 
     try:
         folder = cache_folder()

@@ -70,17 +70,22 @@ def cache_folder() -> Path | None:
     return code_folder(key())
 
 
-def is_warm() -> bool:
-    """Whether the machine code is there."""
+def is_kept(entry: str) -> bool:
+    """Whether the machine code of the entry of this name is in the cache."""
     folder = cache_folder()
-    return folder is not None and any(folder.rglob("*.nbi"))
+    return folder is not None and any(folder.rglob(f"*.{entry}-*.nbc"))
 
 
 _compiled: dict[Any, Compiled] = {}
 
 
-def compiled(entry: Any, signature: tuple[Any, ...]) -> Compiled:
+def compiled(entry: Any, signature: tuple[Any, ...], *, for_python: bool = True) -> Compiled:
     """An entry of the engine for arguments of these types, from the cache or compiled now.
+
+    Args:
+        entry: the function.
+        signature: numba's types of its arguments.
+        for_python: False: only compiled code calls it, by its address.
 
     Raises:
         EnvironmentProblem: numba is missing, broken or can't compile here.
@@ -88,26 +93,36 @@ def compiled(entry: Any, signature: tuple[Any, ...]) -> Compiled:
     import_numba()
     with _lock:
         if (entry, signature) not in _compiled:
-            _compiled[entry, signature] = _compile(entry, signature)
+            _compiled[entry, signature] = _compile(entry, signature, for_python)
         return _compiled[entry, signature]
 
 
-def _compile(function: Any, signature: tuple[Any, ...]) -> Compiled:
+def address_of(entry: Compiled, signature: tuple[Any, ...]) -> int:
+    """Where the machine code for arguments of these types lies in this process; it lies there as long as `entry` is kept."""
+    overload = entry.entry.overloads[signature]
+    return int(overload.library.get_pointer_to_function(overload.fndesc.llvm_func_name))
+
+
+def no_compiling(why: str) -> EnvironmentProblem:
+    """What is said where numba can't compile here."""
+    folder = cache_folder()
+    where = "" if folder is None else f" Its cache is {folder}: delete it if it is damaged."
+    return EnvironmentProblem(f"engine numba can't be compiled here ({why}).{where} {_WAY_OUT}.")
+
+
+def _compile(function: Any, signature: tuple[Any, ...], for_python: bool) -> Compiled:
     start = time.perf_counter()
     folder = cache_folder()
     try:
-        entry = _dispatcher(function, folder)
+        entry = _dispatcher(function, folder, for_python)
         entry.compile(signature)
     except Exception as error:
-        where = "" if folder is None else f" Its cache is {folder}: delete it if it is damaged."
-        raise EnvironmentProblem(
-            f"engine numba can't be compiled here ({type(error).__name__}: {str(error).strip()[:2000]}).{where} {_WAY_OUT}."
-        ) from error
+        raise no_compiling(f"{type(error).__name__}: {str(error).strip()[:2000]}") from error
     was_cached = folder is not None and bool(sum(entry.stats.cache_hits.values()))
     return Compiled(entry, time.perf_counter() - start, was_cached)
 
 
-def _dispatcher(function: Any, folder: Path | None) -> Any:
+def _dispatcher(function: Any, folder: Path | None, for_python: bool) -> Any:
     """The entry before it is compiled.
 
     numba asks for the folder once, when a function is decorated, and only from its configuration: set for that moment.
@@ -115,11 +130,12 @@ def _dispatcher(function: Any, folder: Path | None) -> Any:
     from numba import njit
     from numba.core import config
 
+    options = {"nogil": True} if for_python else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     if folder is None:
-        return njit(error_model="numpy", nogil=True)(function)
+        return njit(error_model="numpy", **options)(function)
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
     try:
-        return njit(error_model="numpy", nogil=True, cache=True)(function)
+        return njit(error_model="numpy", cache=True, **options)(function)
     finally:
         config.CACHE_DIR = before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import fields, replace
@@ -17,7 +16,8 @@ from ..plan import Plan
 from ..reference.arithmetic import I64
 from ..reference.path import Defaults, History
 from .base import Events, Footprint, LoanTable, PathTable, PoolCash, check_cash, table_bytes
-from .numba_compile import Compiled, cache_folder, compiled, import_numba
+from .cores import available_cores
+from .numba_compile import Compiled, cache_folder, import_numba
 
 if TYPE_CHECKING:
     from ..receipts import PlainSchedule, Pool
@@ -28,11 +28,6 @@ _PAID_AT_ONCE = 256  # paths: their cash stays in a core's cache
 _REFERENCE_AT_ONCE = 4096  # paths whose cash is paid by NumPy
 _LONGEST_CHUNK = 262_144
 _WAIT = 0.1  # seconds between looks at the workers, so that Ctrl-C is seen
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class NumbaCpu:
@@ -52,10 +47,15 @@ class NumbaCpu:
         Raises:
             EnvironmentProblem: numba is missing, broken or can't compile here.
         """
+        from .numba_halves import compiled_loops
+
+        return compiled_loops(self.signature(plan))
+
+    def signature(self, plan: Plan) -> tuple[Any, ...]:
+        """Lay the plan out, unless it is; numba's types of what the loops get, the same for every plan."""
         from numba import typeof
 
         from .numba_layout import lay_out, structs
-        from .numba_loops import run_paths
         from .numba_memory import memory
         from .numba_structs import Struct
 
@@ -66,7 +66,7 @@ class NumbaCpu:
             self._plan, self._plain = plan, None
         columns, sums, stop = Struct(_path_columns(plan, 1, False)), Struct(_sums(plan)), np.zeros(1, np.int64)
         arguments = (self._book, self._memory[0], columns, sums, np.uint64(0), np.uint64(0), 0, 0, stop)
-        return compiled(run_paths, tuple(typeof(a) for a in arguments))
+        return tuple(typeof(a) for a in arguments)
 
     def first_chunk(self, plan: Plan) -> int:
         """Paths of a run's first chunk: a few a worker."""
@@ -249,18 +249,28 @@ class NumbaCpu:
         return PoolCash(**{f.name: getattr(pool, f.name) for f in fields(PoolCash)})
 
 
-def warm_up() -> tuple[Compiled, Path | None]:
+def warm_up(processes: int | None = None) -> tuple[Compiled, Path | None]:
     """Compile, or load what was compiled before; and the folder it lies in.
+
+    Args:
+        processes: that compile, 1 or 2; None: 2 where a core is idle.
 
     Raises:
         EnvironmentProblem: numba is missing, broken or can't compile here.
     """
+    from .numba_halves import compiled_loops
+
+    return compiled_loops(any_signature(), processes), cache_folder()
+
+
+def any_signature() -> tuple[Any, ...]:
+    """Numba's types of what the loops get, from a bundled book."""
     from ..inputs.books import bundled_books
     from ..planning import build_plan
     from ..portfolio import Portfolio
 
-    portfolio = Portfolio.read(bundled_books()[-1])  # any book: all have the same types
-    return NumbaCpu(1).prepare(build_plan(portfolio, portfolio.market)), cache_folder()
+    portfolio = Portfolio.read(bundled_books()[-1])
+    return NumbaCpu(1).signature(build_plan(portfolio, portfolio.market))
 
 
 def _blocks(first_path: int, n_paths: int, workers: int, most: int | None = None) -> list[tuple[int, int]]:

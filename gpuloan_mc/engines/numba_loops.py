@@ -13,6 +13,7 @@ import numpy as np
 
 from ..paths.tally import add_defaults, close_paths
 from .numba_abreast import PATHS_AT_ONCE
+from .numba_call import call_months
 from .numba_cash import add_balances, loans_in, start_cash
 from .numba_contracts import first_ends, later_ends, lose_tenants
 from .numba_hazards import start_hazards, step_hazards
@@ -73,9 +74,11 @@ def reset(book: Any, work: Any, low: int, high: int) -> None:
             work.living[q, tile] = loans_in(lanes, tile)
 
 
-@compiled_loop
 def run_months(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
-    """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales."""
+    """Months 1 … T of four paths: (a) market, (b) obligors, (c) deployments, (d) loans, (e) sales.
+
+    One of two halves that are compiled apart (`numba_halves`); the other calls it by its address.
+    """
     market, hazards, lanes, abreast = book.market, book.hazards, book.lanes, book.abreast
     recorded, pooled = is_recorded(work), is_pooled(work)
     if paths.prices.shape[0] > 0 or recorded:
@@ -130,8 +133,8 @@ def any_open(work: Any, low: int, high: int) -> Any:
 
 
 @compiled_loop
-def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
-    """Every default of up to four neighbouring paths."""
+def run_four(months: Any, book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, high: int) -> None:
+    """Every default of up to four neighbouring paths. `months`: where `run_months` lies."""
     market, hazards = book.market, book.hazards
     for q in range(PATHS_AT_ONCE):
         work.group[q] = -1
@@ -147,14 +150,14 @@ def run_four(book: Any, work: Any, paths: Any, seed: Any, quad: Any, low: int, h
     decide(book, work, seed, quad, low, high, 0)
     if needs_market:
         draw_watched(book, work, seed, quad, low, high)
-        run_months(book, work, paths, seed, quad, low, high)
+        call_months(months, book, work, paths, seed, quad, low, high)
         decide(book, work, seed, quad, low, high, 1)
 
 
 def run_paths(
-    book: Any, work: Any, paths: Any, sums: Any, seed: Any, first_path: Any, n_paths: int, row: int, stop: Any
+    months: Any, book: Any, work: Any, paths: Any, sums: Any, seed: Any, first_path: Any, n_paths: int, row: int, stop: Any
 ) -> int:
-    """Paths first_path … into rows row … of the columns; how many were done before `stop` was set."""
+    """Paths first_path … into rows row … of the columns; how many were done before `stop` was set. `months`: as above."""
     done = 0
     while done < n_paths and stop[0] == 0:
         path = first_path + u64(done)
@@ -162,7 +165,7 @@ def run_paths(
         count = min(PATHS_AT_ONCE - low, n_paths - done)
         work.n_events[0] = 0
         work.row[0] = row + done - low
-        run_four(book, work, paths, seed, i64(path >> PATHS_APART), low, low + count)
+        run_four(months, book, work, paths, seed, i64(path >> PATHS_APART), low, low + count)
         add_defaults(work.events, work.n_events[0], work.row[0], paths, book.groups, sums)
         close_paths(sums)
         done += count

@@ -1,0 +1,127 @@
+"""A process that compiles the engine numba, or half of it, into the cache while this one does something else.
+
+It lives no longer than its parent: a pipe tells it when that has ended, however it ended, unless it was told to go on alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO, Literal
+
+from ..errors import EnvironmentProblem
+from .numba_compile import no_compiling
+
+What = Literal["all", "months"]
+
+# -P and the parent's path: the child imports what its parent would, whatever lies in the working directory
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[1].split(chr(10)); "
+    "from gpuloan_mc.engines.numba_child import main; sys.exit(main(sys.argv[2:]))"
+)
+_GO_ON = b"+"
+_LAST_BYTES = 2000  # of what the child said
+
+
+class CompilingChild:
+    """A process that compiles. End it with `end`, or let it go on with `leave`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
+        self._process, self._words = process, words
+
+    @classmethod
+    def start(cls, what: What, processes: int = 1) -> CompilingChild | None:
+        """Start one; None where the system has no room for a process, or no Python of its own is known.
+
+        Args:
+            what: all of the engine, or the half with the months.
+            processes: that compile all of it, 1 or 2.
+        """
+        if not sys.executable:
+            return None
+        words = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the child has ended
+        command = [sys.executable, "-P", "-c", _BOOT, "\n".join(sys.path), what, str(processes)]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words,
+                start_new_session=True,  # Ctrl-C is the parent's, which ends it
+            )  # fmt: skip
+        except OSError:  # no memory for it, or too many processes
+            words.close()
+            return None
+        return cls(process, words)
+
+    def is_ready(self) -> bool:
+        """Whether it has compiled.
+
+        Raises:
+            EnvironmentProblem: it can't compile, or was killed; says why.
+        """
+        code = self._process.poll()
+        if code:
+            raise self._problem(code)
+        return code == 0
+
+    def wait(self) -> None:
+        """Until it has ended, well or not."""
+        self._process.wait()
+
+    def end(self) -> None:
+        """End it, if it has not ended; nothing of it is left."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._close()
+
+    def leave(self) -> None:
+        """Let it go on by itself until the cache is filled, longer than this process if need be."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has just ended
+            self._process.stdin.write(_GO_ON)
+            self._process.stdin.flush()
+        self._close()
+        if self._process.poll() is None:
+            self._process.returncode = 0  # Popen warns of a process that it has not seen end; the system takes care of this one
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._words.close()
+
+    def _problem(self, code: int) -> EnvironmentProblem:
+        self._words.seek(0)
+        said = self._words.read().decode(errors="replace").strip()
+        if code == EnvironmentProblem.exit_code and said:
+            return EnvironmentProblem(said)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return no_compiling(f"the process that compiled it {how}{': ' * bool(said)}{said[-_LAST_BYTES:]}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What the child does; its exit code. What went wrong is on stderr."""
+    threading.Thread(target=_live_with_parent, daemon=True).start()
+    what, processes = arguments
+    from .numba_cpu import any_signature, warm_up
+    from .numba_halves import compile_months
+
+    try:
+        if what == "all":
+            warm_up(int(processes))
+        else:
+            compile_months(any_signature())
+    except EnvironmentProblem as problem:
+        sys.stderr.write(f"{problem}\n")
+        return EnvironmentProblem.exit_code
+    return 0
+
+
+def _live_with_parent() -> None:
+    """End this process with its parent, unless that says to go on."""
+    if os.read(sys.stdin.fileno(), 1) != _GO_ON:
+        os._exit(1)
