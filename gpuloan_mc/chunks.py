@@ -40,10 +40,11 @@ class RunKey:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A table of paths and the seconds that an engine took for it."""
+    """A table of paths, the seconds that an engine took for it, and which one that was; nothing: not known."""
 
     table: PathTable
     seconds: float
+    engine: str = ""
 
 
 class BadChunk(Exception):
@@ -67,6 +68,7 @@ def chunk_parts(key: RunKey, chunk: Chunk) -> list[Any]:
     header = asdict(key) | {
         "first_path": chunk.table.first_path,
         "seconds": chunk.seconds,
+        "engine": chunk.engine,
         "arrays": {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()},
     }
     text = json.dumps(header).encode()
@@ -121,7 +123,7 @@ def parse_chunk(content: bytes, key: RunKey) -> Chunk:
         arrays[part] = Totals(**{f.name: arrays.pop(f"{part}.{f.name}") for f in fields(Totals)})
     if "payments.losses" in arrays:
         arrays["payments"] = Payments(**{f.name: arrays.pop(f"payments.{f.name}") for f in fields(Payments)})
-    return Chunk(PathTable(first_path=header["first_path"], **arrays), header["seconds"])
+    return Chunk(PathTable(first_path=header["first_path"], **arrays), header["seconds"], header.get("engine", ""))
 
 
 def _arrays(table: PathTable) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ import click
 from . import __version__, cli_exports, cli_pool, cli_questions, cli_report, cli_runs, cli_stress
 from .cli_options import PATHS, SEED, WORKERS, AskedCluster, cluster_options
 from .cli_options import read_book as _read_book
-from .cli_runs import asked_target, end_by_target, progress_option, shown_progress, terminable
+from .cli_runs import asked_target, end_by_target, leave_compiling, progress_option, shown_progress, terminable
 from .errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, GpuLoanError, InputRejected
 from .terminal import count as _count
 from .terminal import few_paths as _few_paths
@@ -70,6 +70,7 @@ def _run_command() -> None:
         # not cli.main: it ends with code 1 when the reader of our output has gone
         with cli.make_context("gpuloan-mc", sys.argv[1:]) as context:
             cli.invoke(context)
+            leave_compiling(lambda line: click.echo(line, err=True))
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -201,6 +202,7 @@ def run(
                 **told,
                 **workforce,
             )
+            leave_compiling(told["tell"])
     _warn_of_more(portfolio, result.portfolio)
     if as_json:
         click.echo(result.to_json())
@@ -346,10 +348,13 @@ def warmup(engine: str, devices: tuple[int, ...] | None) -> None:
     if engine == "cuda":
         _warm_cuda(devices)
         return
+    from .cli_runs import tell_on_screen
     from .engines import numba_payments
     from .engines.numba_cpu import warm_up
+    from .workforce import told_of_compiling
 
-    done, folder = warm_up()
+    with told_of_compiling("numba", tell_on_screen):
+        done, folder = warm_up()
     how = "loaded from" if done.was_cached else "compiled into"
     click.echo(f"engine numba: {how} {folder or 'memory: no folder can be written'} in {done.seconds:.1f} s")
     click.echo(f"waterfall: ready in {numba_payments.warm_up():.1f} s")
@@ -388,6 +393,8 @@ def doctor(engine: str) -> None:
 
 def print_result(book: str, result: Result) -> None:
     """The page of a run."""
+    from .engine_paths import other_engines
+
     share = 100 / result.commitment_usd
 
     def row(name: str, value: float, error: str) -> tuple[str, str, str, str]:
@@ -419,7 +426,7 @@ def print_result(book: str, result: Result) -> None:
         f"any loss: {result.probability_of_loss:.2%} of paths ({low:.2%} … {high:.2%}); "
         f"defaults {result.expected_defaults:.2f} {_plus_minus(result.expected_defaults_se, '.2f')} a path, "
         f"{result.default_rate:.3%} {_plus_minus(result.default_rate_se, '.3%')} of the loans",
-        f"engine {result.engine} ({result.engine_reason})",
+        f"engine {result.engine} ({result.engine_reason}){other_engines(result.engine, result.engine_paths)}",
         f"{result.seconds:.2f} s ({result.compile_seconds:.2f} s more to compile or load), "
         f"{result.loan_steps_per_second:,.0f} loan-steps a second",
         f"digest {result.digest}",

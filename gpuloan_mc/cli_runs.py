@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 
 from .cli_options import AskedCluster, cluster_options
 from .errors import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED, EnvironmentProblem, GpuLoanError
+from .news import News
 from .terminal import count
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def resume(
             **told,
             **workforce,
         )
+        leave_compiling(told["tell"])
     if as_json:
         click.echo(result.to_json())
     else:
@@ -84,7 +86,7 @@ def verify(folder: str, engine: str | None, workers: int | None, sample: int) ->
     """Run some paths of the run in DIR again and compare every integer."""
     from .verification import verify as run_again
 
-    found = run_again(folder, sample=sample, engine=engine or "auto", workers=workers)
+    found = run_again(folder, sample=sample, engine=engine or "auto", workers=workers, tell=tell_on_screen)
     for line in found.unreadable:
         click.echo(line, err=True)
     if found.different:
@@ -156,8 +158,29 @@ def shown_progress(kind: str, *, hidden: bool) -> Iterator[dict[str, Any]]:
         return
     from .cli_options import progress_bar
 
+    def tell(line: str) -> None:
+        if kind != "none" or not isinstance(line, News):
+            tell_on_screen(line)
+
     with progress_bar(hidden=hidden or kind == "none") as bar:
-        yield {"progress": bar, "tell": lambda line: click.echo(line, err=True)}
+        yield {"progress": bar, "tell": tell}
+
+
+def tell_on_screen(line: str) -> None:
+    """Print a line on stderr; without a terminal not that numba is compiled, for what was said before is enough."""
+    if sys.stderr.isatty() or not isinstance(line, News) or line.event != "compiled":
+        click.echo(line, err=True)
+
+
+def leave_compiling(tell: Callable[[str], None]) -> None:
+    """At the end of a command: a compiler that still runs for it goes on alone on a terminal, and ends elsewhere.
+
+    A process that outlives its command is no surprise where somebody reads that it does; in scripts and containers it would be.
+    """
+    child = sys.modules.get("gpuloan_mc.engines.numba_child")  # not imported: it was not begun
+    line = "" if child is None else child.finish_shared(stay=sys.stderr.isatty())
+    if line:
+        tell(line)
 
 
 @contextmanager
@@ -172,8 +195,14 @@ def _events() -> Iterator[dict[str, Any]]:
     def paths(done: int, total: int) -> None:
         event("paths", paths=done, of=total)
 
+    def tell(line: str) -> None:
+        if isinstance(line, News):
+            event(line.event, text=line, **line.facts)
+        else:
+            event("note", text=line)
+
     try:
-        yield {"progress": paths, "tell": lambda line: event("note", text=line)}
+        yield {"progress": paths, "tell": tell}
     except (GpuLoanError, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, GpuLoanError) else EXIT_INTERRUPTED
         event("stopped", text=str(error), exit_code=code)

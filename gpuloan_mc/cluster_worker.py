@@ -85,7 +85,7 @@ def run_chunk(digest: str, seed: int, first: int, n: int, prices: bool, engine: 
             runner.prepare(plan)
             start = time.perf_counter()
             table = runner.run(plan, seed, first, n, prices=prices)
-            chunk = Chunk(table, time.perf_counter() - start)
+            chunk = Chunk(table, time.perf_counter() - start, engine)
         return b"".join(chunk_parts(RunKey(__version__, RNG_SCHEME, digest, seed), chunk))
     except Exception as error:  # told to the client, which tries elsewhere
         return _last_words(error)

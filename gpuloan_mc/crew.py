@@ -271,8 +271,14 @@ class Crew:
         assert pool is None, "workers of a cluster have no pool"
         self._plan, self._digest, self._bytes = plan, plan.digest, plan.to_bytes()
 
-    def tables(self, job: Job, ledger: Ledger, end: int) -> Iterator[tuple[PathTable, float]]:
-        """The paths below `end` that a ledger lacks, chunks as they come, with the seconds that each took.
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is to be ended: workers belong to their cluster."""
+
+    def tables(self, job: Job, ledger: Ledger, end: int) -> Iterator[Chunk]:
+        """The paths below `end` that a ledger lacks, chunks as they come.
 
         Raises:
             EnvironmentProblem: a chunk fails again and again, workers disagree, or none is left.
@@ -288,8 +294,7 @@ class Crew:
             self._look()
             self._give_out()
             while self._ready:
-                chunk = self._ready.popleft()
-                yield chunk.table, chunk.seconds
+                yield self._ready.popleft()
             if not self._open and self._all_given:
                 return
             if self._workers:

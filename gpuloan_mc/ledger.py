@@ -10,6 +10,7 @@ import numpy as np
 
 from . import path_columns
 from .digest import LossDigest
+from .engine_paths import EnginePaths
 from .engines.base import PathTable, table_bytes
 from .errors import EnvironmentProblem
 from .path_columns import Column, check_room
@@ -54,6 +55,7 @@ class Ledger:
         by_loan, by_group, loan_cause_defaults, loan_cause_loss: totals as in `PathTable`, the last in digits.
         prices: (min(n_paths, PRICE_PATHS), H + 1, 2, G) contract and spot; G may be 0.
         payments: what the tranches of the pool get, always in memory; None: there is no pool.
+        engines: which engine ran which of its paths, where that is known.
 
     Raises:
         EnvironmentProblem: the columns are for files, and there is no room for them; or memory has none for the payments.
@@ -69,6 +71,7 @@ class Ledger:
         self.defaulted_balance = Moments(0, 0, 0)
         self.largest_loss = 0
         self.digest = LossDigest()
+        self.engines = EnginePaths()
         self.by_loan, self.by_group = Totals.zeros(plan.n_loans), Totals.zeros(plan.n_groups)
         self.loan_cause_defaults: I64 = np.zeros((plan.n_loans, len(CAUSES)), dtype=np.int64)
         self.loan_cause_loss: I64 = np.zeros((N_DIGITS, plan.n_loans, len(CAUSES)), dtype=np.int64)
@@ -131,8 +134,8 @@ class Ledger:
         if self.payments is not None:
             self.payments.freeze()
 
-    def add(self, table: PathTable) -> None:
-        """Take the paths of a table."""
+    def add(self, table: PathTable, engine: str = "") -> None:
+        """Take the paths of a table; `engine`: that ran them, where it is known."""
         rows = slice(table.first_path, table.first_path + len(table.loss))
         for name, column in self._columns.items():
             column.write(table.first_path, getattr(table, name))
@@ -150,6 +153,8 @@ class Ledger:
             assert table.payments is not None
             self.payments.put(table.first_path, table.payments)
         self._note(table.first_path, table.first_path + len(table.loss))
+        if engine:
+            self.engines.add(engine, table.first_path, table.first_path + len(table.loss))
 
     def _note(self, first: int, end: int) -> None:
         merged: list[tuple[int, int]] = []

@@ -53,6 +53,7 @@ class Result(Questions):
     loan_cause_defaults: I64 = field(repr=False)  # (n_loans, causes)
     loan_cause_loss: I64 = field(repr=False)  # (digits, n_loans, causes)
     prices: F32 = field(repr=False)  # (price paths, H + 1, 2, G) contract and spot, of the first paths
+    engine_paths: tuple[dict[str, Any], ...] = ()  # which engine ran which paths: engine, first_path, n_paths
     scenarios: tuple[tuple[str, str], ...] = ()  # name and digest of each scenario, in the order applied
     target: Target | None = None  # the error that the run was to reach
     pool: PoolFile | None = None  # that the run was one with
@@ -90,6 +91,7 @@ class Result(Questions):
             loan_cause_defaults=ledger.loan_cause_defaults,
             loan_cause_loss=ledger.loan_cause_loss,
             prices=ledger.prices,
+            engine_paths=ledger.engines.rows,
             payments=ledger.payments,
         )
 
@@ -281,6 +283,7 @@ class Result(Questions):
             "seed": self.seed,
             "engine": self.engine,
             "engine_reason": self.engine_reason,
+            "engine_paths": list(self.engine_paths),
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
             "timings": dict(self.timings),

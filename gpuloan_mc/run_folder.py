@@ -106,6 +106,7 @@ class RunFolder:
         self._lock = FolderLock(self.path)
         self._begun: dict[str, Any] = {}  # the manifest before the first path
         self._waiting: list[PathTable] = []
+        self._waiting_engine = ""
         self._writer = ThreadPoolExecutor(1)  # the engine goes on while a chunk is brought to the disk
         self._writing: Future[None] | None = None
         self._seconds = self._waiting_seconds = 0.0
@@ -194,8 +195,9 @@ class RunFolder:
         elif self._finished is not None:
             self._finished.put_aside()
             self._drop_damaged(self._finished)
+        ledger.engines.add_all(self._begun.get("engine_paths") or (), self.n_finished)
         for chunk in self._there(ledger.n_paths):
-            ledger.add(chunk.table)
+            ledger.add(chunk.table, chunk.engine)
             self._seconds += chunk.seconds
         self.chunks.clean()
 
@@ -249,18 +251,23 @@ class RunFolder:
         """What engines took for the paths that are in the folder."""
         return self._seconds
 
-    def add(self, table: PathTable, seconds: float) -> None:
-        """Take the paths of a table; those of about a second, later of 2 % of the run, share a file."""
-        waiting = self._waiting
-        if waiting and (
-            _end(waiting[-1]) != table.first_path or (waiting[-1].prices is None) != (table.prices is None)
-        ):
+    def add(self, chunk: Chunk) -> None:
+        """Take a chunk; those of about a second, later of 2 % of the run, share a file where one engine ran them."""
+        table = chunk.table
+        if self._waiting and not self._goes_on(chunk):
             self._hand_over()
         self._waiting.append(table)
-        self._waiting_seconds += seconds
+        self._waiting_engine = chunk.engine
+        self._waiting_seconds += chunk.seconds
         enough = min(max(_SECONDS, _SHARE * self._seconds), _MOST_SECONDS)
         if self._waiting_seconds >= enough or _end(table) - self._waiting[0].first_path >= _ROWS_A_FILE:
             self._hand_over()
+
+    def _goes_on(self, chunk: Chunk) -> bool:
+        """Whether a chunk can share the file of the tables that wait."""
+        last, table = self._waiting[-1], chunk.table
+        alike = (last.prices is None) == (table.prices is None) and self._waiting_engine == chunk.engine
+        return alike and _end(last) == table.first_path
 
     def flush(self) -> None:
         """Bring what was added to the disk, all of it: it counts once this returns."""
@@ -271,7 +278,8 @@ class RunFolder:
         """Have the tables that wait written, after those before them."""
         if self._waiting:
             self._wait()
-            self._writing = self._writer.submit(self.chunks.add, Chunk(joined(self._waiting), self._waiting_seconds))
+            chunk = Chunk(joined(self._waiting), self._waiting_seconds, self._waiting_engine)
+            self._writing = self._writer.submit(self.chunks.add, chunk)
             self._seconds += self._waiting_seconds
             self._waiting, self._waiting_seconds = [], 0.0
 
@@ -348,6 +356,7 @@ class RunFolder:
             "n_paths": result.n_paths,
             "engine": result.engine,
             "engine_reason": result.engine_reason,
+            "engine_paths": list(result.engine_paths),
             "digest": result.digest,
             "timings": dict(result.timings),
             "packages": _packages(result.engine),

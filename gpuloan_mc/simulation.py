@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from .arguments import MAX_PATHS, MAX_SEED, MAX_WORKERS, device_numbers, whole_number
 from .engines.choice import choose_engine, cpu_engine, default_paths, event_engine, make_engine
 from .errors import EnvironmentProblem, Interrupted, UsageError
+from .first_run import FirstRun, compiling_child
 from .inputs.pool_file import PoolFile, as_pool
 from .ledger import PRICE_PATHS, Ledger
 from .manifest import read_manifest
@@ -66,7 +67,8 @@ def simulate(
             10,000 on numpy).
         seed: 0 … 2^64 - 1. Same book, market and seed: same integers, path by path.
         engine: auto, cuda, numba-cuda, numba or numpy; auto takes the first of cuda, numba-cuda and numba that can run
-            here. No engine changes a figure, and one that was named is never replaced by another.
+            here. No engine changes a figure, and one that was named is never replaced by another. The first run of auto on a
+            machine may begin on numpy while numba is compiled (docs/engines.md); `result.engine_paths` tells.
         workers: threads of the engine numba; None: all cores. Changes speed, never a result.
         devices: numbers of the GPUs that engine cuda uses, as CUDA counts them; None: device 0. Each takes ranges of paths;
             changes speed, never a result.
@@ -83,7 +85,8 @@ def simulate(
         cluster: a `distributed.Client`: its workers run the paths (docs/cluster.md), each with `engine`.
         deadline: seconds without an answer after which a worker of the cluster is given up; None: ten times the median of
             a chunk, at least 60.
-        tell: called with a line for each worker of the cluster that is refused or given up.
+        tell: called with a line for each worker of the cluster that is refused or given up, and when the engine numba is
+            compiled; lines that are `news.News` are events with facts.
 
     Raises:
         UsageError: an argument is out of range, or `out` can't be used.
@@ -96,23 +99,23 @@ def simulate(
         n_paths = whole_number("n_paths", n_paths, 1, MAX_PATHS)
     tranches = None if pool is None else as_pool(pool)
     asked = engine if tranches is None else cpu_engine(engine, devices, cluster)
-    force = _workforce(asked, workers, devices, chunk, cluster, deadline, tell)
-    if n_paths is None:
-        n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
-    if market != portfolio.market:
-        portfolio = portfolio.replace(market=market)  # the book was checked against another one
-    chain = [as_scenario(s) for s in scenarios]
-    portfolio, market = stressed(portfolio, market, chain)
-    with nullcontext() if out is None else RunFolder(prepare_run_folder(out)) as folder:
-        start = time.perf_counter()
-        plan = build_plan(portfolio, market)
-        securitised = None if tranches is None else Pool.of(plan, portfolio, tranches)
-        planned = time.perf_counter() - start
-        applied = tuple((s.name, s.digest) for s in chain)
-        job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target, securitised)
-        if folder is not None:
-            folder.begin(job, host=host)
-        return _run(job, force, Ledger(plan, n_paths, securitised), planned, folder, progress)
+    with _workforce(asked, workers, devices, chunk, cluster, deadline, tell) as force:
+        if n_paths is None:
+            n_paths = default_paths(force.engine) if target is None else TARGET_PATHS
+        if market != portfolio.market:
+            portfolio = portfolio.replace(market=market)  # the book was checked against another one
+        chain = [as_scenario(s) for s in scenarios]
+        portfolio, market = stressed(portfolio, market, chain)
+        with nullcontext() if out is None else RunFolder(prepare_run_folder(out)) as folder:
+            start = time.perf_counter()
+            plan = build_plan(portfolio, market)
+            securitised = None if tranches is None else Pool.of(plan, portfolio, tranches)
+            planned = time.perf_counter() - start
+            applied = tuple((s.name, s.digest) for s in chain)
+            job = Job(portfolio, plan, n_paths, seed, force.engine, force.reason, applied, target, securitised)
+            if folder is not None:
+                folder.begin(job, host=host)
+            return _run(job, force, Ledger(plan, n_paths, securitised), planned, folder, progress)
 
 
 def _workforce(
@@ -134,7 +137,12 @@ def _workforce(
         if deadline is not None:
             raise UsageError("a deadline is for the workers of a cluster; leave it away, or name a cluster")
         name, reason = choose_engine(engine, numbers)
-        return LocalWork(make_engine(name, workers, numbers), reason, chunk)
+
+        def here() -> LocalWork:
+            return LocalWork(make_engine(name, workers, numbers), reason, chunk, tell)
+
+        begun = compiling_child() if (engine, name) == ("auto", "numba") else None
+        return here() if begun is None else FirstRun(begun, here, reason, chunk, tell)
     if workers is not None or numbers is not None:
         raise UsageError("workers of a cluster have their own threads and devices; leave workers and devices away")
     if deadline is not None and not 0 < deadline < math.inf:
@@ -165,7 +173,7 @@ def resume(
         engine: as for `simulate`; None: the run's own.
         workers, devices, chunk, progress, cluster, deadline: as for `simulate`.
         tell: called with a line for each file of finished paths that is damaged or of another run, which are run again, and
-            for each worker of the cluster that is refused or given up.
+            for each worker of the cluster that is refused or given up, and when the engine numba is compiled.
 
     Raises:
         UsageError: the folder holds no run, or its book, its manifest or the program is another than when it began.
@@ -173,7 +181,8 @@ def resume(
     """
     read_manifest(Path(folder))  # no folder, no lock in it
     start = time.perf_counter()
-    with RunFolder(folder) as place:
+    with ExitStack() as stack:
+        place = stack.enter_context(RunFolder(folder))
         job = place.reopen()
         n_paths = job.n_paths if extend_paths is None else whole_number("extend_paths", extend_paths, 1, MAX_PATHS)
         if extend_paths is not None and n_paths <= job.n_paths:
@@ -181,7 +190,7 @@ def resume(
         asked = "auto" if engine is None and (devices is not None or cluster is not None) else engine
         if asked is not None and job.pool is not None:
             asked = cpu_engine(asked, devices, cluster)
-        force = _workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell)
+        force = stack.enter_context(_workforce(asked or job.engine, workers, devices, chunk, cluster, deadline, tell))
         if asked is not None:
             job = dataclasses.replace(job, engine=force.engine, engine_reason=force.reason)
         ledger = Ledger(job.plan, n_paths, job.pool)
@@ -267,10 +276,10 @@ def _add_paths(
     """Run all paths below `end` that the ledger lacks."""
     if progress is not None:
         progress(ledger.done, job.n_paths)
-    for table, seconds in force.tables(job, ledger, end):
-        ledger.add(table)
+    for chunk in force.tables(job, ledger, end):
+        ledger.add(chunk.table, chunk.engine)
         if folder is not None:
-            folder.add(table, seconds)
+            folder.add(chunk)
         if progress is not None:
             progress(ledger.done, job.n_paths)
 

@@ -17,6 +17,7 @@ from .engines.choice import ON_GPU, choose_engine, make_engine
 from .manifest import read_manifest
 from .payments import INTEGERS, Payments
 from .run_folder import RunFolder
+from .workforce import Tell, told_of_compiling
 
 _BLOCK = 1024  # paths that are run again together
 _MAX_BLOCKS = 1_000_000
@@ -46,6 +47,7 @@ def verify(
     engine: str = "auto",
     workers: int | None = None,
     devices: Sequence[int] | None = None,
+    tell: Tell | None = None,
 ) -> Verification:
     """Run blocks of up to 1,024 paths of a run again, evenly spaced from first to last, and compare every integer of them.
 
@@ -56,6 +58,7 @@ def verify(
         folder: of a run, finished or not.
         sample: blocks.
         engine, workers, devices: as for `simulate`; any engine must agree.
+        tell: called with a line when the engine numba is compiled first.
 
     Raises:
         UsageError: the folder holds no run of this version, or its files were changed.
@@ -70,7 +73,8 @@ def verify(
         with_pool = job.pool is not None and numbers is None and engine not in ON_GPU
         asked = "numba" if with_pool and engine == "auto" else engine
         runner = make_engine(choose_engine(asked, numbers)[0], workers, numbers)
-        runner.prepare(job.plan)
+        with told_of_compiling(runner.name, tell or (lambda line: None)):
+            runner.prepare(job.plan)
         options: dict[str, Any] = {"pool": job.pool} if with_pool else {}
         spans = place.spans()
         different: list[int] = []

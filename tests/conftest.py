@@ -54,6 +54,16 @@ def collections_as_before() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def machine_code() -> None:
+    """Compile the engine numba before the first test: none depends on which ran before it, or leaves a compiler behind."""
+    from gpuloan_mc.engines.numba_cpu import warm_up
+    from gpuloan_mc.engines.numba_halves import is_warm
+
+    if not is_warm():
+        warm_up()
+
+
 GENERATION = {
     "name": "H100",
     "launch_month": 0,

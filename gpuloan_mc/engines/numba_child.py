@@ -5,6 +5,7 @@ It lives no longer than its parent: a pipe tells it when that has ended, however
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -33,20 +34,19 @@ class CompilingChild:
     """A process that compiles. End it with `end`, or let it go on with `leave`."""
 
     def __init__(self, process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
-        self._process, self._words = process, words
+        self._process, self._words, self._parent = process, words, os.getpid()
 
     @classmethod
-    def start(cls, what: What, processes: int = 1) -> CompilingChild | None:
+    def start(cls, what: What) -> CompilingChild | None:
         """Start one; None where the system has no room for a process, or no Python of its own is known.
 
         Args:
-            what: all of the engine, or the half with the months.
-            processes: that compile all of it, 1 or 2.
+            what: all of the engine, which takes two processes, or the half with the months.
         """
         if not sys.executable:
             return None
         words = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the child has ended
-        command = [sys.executable, "-P", "-c", _BOOT, "\n".join(sys.path), what, str(processes)]
+        command = [sys.executable, "-P", "-c", _BOOT, "\n".join(sys.path), what]
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words,
@@ -67,6 +67,16 @@ class CompilingChild:
         if code:
             raise self._problem(code)
         return code == 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, well or not, or goes on alone."""
+        return self._process.poll() is not None
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process began it, and is no fork of that one."""
+        return self._parent == os.getpid()
 
     def wait(self) -> None:
         """Until it has ended, well or not."""
@@ -103,16 +113,63 @@ class CompilingChild:
         return no_compiling(f"the process that compiled it {how}{': ' * bool(said)}{said[-_LAST_BYTES:]}")
 
 
+_shared: CompilingChild | None = None  # that compiles for the runs of this process
+
+
+def shared_child(may_begin: bool) -> CompilingChild | None:
+    """The child that compiles for all runs of this process; None: there is none.
+
+    Args:
+        may_begin: whether one is begun where none is at work.
+    """
+    global _shared
+    if _shared is not None and _shared.has_ended:
+        _shared.end()
+        _shared = None
+    if _shared is None and may_begin:
+        _shared = CompilingChild.start("all")
+    return _shared
+
+
+def finish_shared(stay: bool) -> str:
+    """What is told of the child when a command ends; nothing where there is none, or it has compiled.
+
+    Args:
+        stay: whether it goes on alone; otherwise it ends.
+    """
+    global _shared
+    if _shared is None:
+        return ""
+    child, _shared = _shared, None
+    try:
+        if child.is_ready():
+            child.end()
+            return ""
+    except EnvironmentProblem as problem:
+        child.end()
+        return str(problem)
+    if stay:
+        child.leave()
+        return "engine numba: compiling goes on in the background, some seconds more, so that the next run is quick"
+    child.end()
+    return "engine numba: the run was done before it was compiled; `gpuloan-mc warmup` compiles it for the next"
+
+
+@atexit.register
+def _end_shared() -> None:
+    if _shared is not None and _shared.is_mine:
+        _shared.end()
+
+
 def main(arguments: Sequence[str]) -> int:
     """What the child does; its exit code. What went wrong is on stderr."""
     threading.Thread(target=_live_with_parent, daemon=True).start()
-    what, processes = arguments
     from .numba_cpu import any_signature, warm_up
     from .numba_halves import compile_months
 
     try:
-        if what == "all":
-            warm_up(int(processes))
+        if list(arguments) == ["all"]:
+            warm_up(processes=2)
         else:
             compile_months(any_signature())
     except EnvironmentProblem as problem:
