@@ -18,6 +18,7 @@ from gpuloan_mc.inputs.books import bundled_books
 # -P and this path: the package under test, not whatever lies in the working directory
 PYTHON = [sys.executable, "-P", "-W", "error"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+pytestmark = pytest.mark.usefixtures("machine_code")
 
 
 def gpuloan_mc(*arguments, code=0, cwd=None):

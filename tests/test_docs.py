@@ -25,6 +25,7 @@ PYTHON = [sys.executable, "-P", "-W", "error"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
 COMMANDS = {"gpuloan-mc": [*PYTHON, "-m", "gpuloan_mc.cli"], "python": PYTHON}
 LEFT_OUT = "..."
+pytestmark = pytest.mark.usefixtures("machine_code")
 
 
 def block(name):

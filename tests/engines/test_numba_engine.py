@@ -26,6 +26,7 @@ from gpuloan_mc.simulation import simulate
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gpuloan_mc.__file__).parent.parent)}
 COMMAND = [sys.executable, "-P", "-W", "error", "-m", "gpuloan_mc.cli"]
+pytestmark = pytest.mark.usefixtures("machine_code")
 
 
 def run_json(*arguments, **environment):

@@ -56,6 +56,11 @@ FAULTS = [
 ]  # fmt: skip
 GUARANTEES = [
     ("the same integers on every engine, at any chunk size", "test_invariance.py"),
+    ("the same integers and files wherever a first run changes over from numpy to numba",
+     "test_first_run.py::test_a_run_that_switches_has_the_integers_of_one_that_does_not"),
+    ("a compiler that is killed ends the run with exit 4", "test_first_run.py::test_a_child_that_is_killed_is_seen"),
+    ("a compiler ends with a run that is stopped, fails or is killed",
+     "test_first_run.py::test_a_child_ends_with_its_parent_and_leaves_nothing"),
     ("a stopped run goes on to the same files", "test_ledger.py::test_a_stopped_run_goes_on_to_the_same_files"),
     ("paths are added exactly: the files of a fresh run", "test_ledger.py::test_paths_are_added_exactly"),
     ("a run goes on only with its own book, seed, random numbers and version",
@@ -77,7 +82,9 @@ there, each file against its SHA-256, runs what is missing, and writes the files
 
 `run` and `resume` with `--progress json` tell their events to machines, a JSON object a line on stderr, each with `event` and
 `seconds` since the start: `paths` (`paths` done, `of` all) after each chunk, `note` (`text`: a file of finished paths that is
-damaged, a worker that is refused or given up), then `done`, or `stopped` (`text`, `exit_code`).
+damaged, a worker that is refused or given up), then `done`, or `stopped` (`text`, `exit_code`). Where the engine numba is
+compiled for the run: `compiling` (`text`, `engine`, `meanwhile`: the engine that runs paths until then, null where the run waits)
+and `compiled` (`text`, `engine`, `after`: seconds that it took, `meanwhile_paths`: paths that were done by then).
 
 """
 

@@ -17,7 +17,7 @@ from gpuloan_mc.simulation import resume
 
 from .damage import ENVIRONMENT, damaged_chunks, damaged_manifests, forks, killed
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("a_file_a_chunk")]
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("a_file_a_chunk", "machine_code")]
 COMMAND = [sys.executable, "-P", "-W", "error", "-m", "gpuloan_mc.cli"]
 
 
