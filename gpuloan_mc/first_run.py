@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from . import news
@@ -47,7 +48,6 @@ class EarlyNumpy(NumpyReference):
     """The reference in short chunks; after the first in a thread that lets the compiler go first."""
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
         self._begun = False
 
     def first_chunk(self, plan: Plan) -> int:
@@ -69,18 +69,11 @@ class EarlyNumpy(NumpyReference):
         pool: Pool | None = None,
     ) -> PathTable:
         """As `NumpyReference.run`."""
-        if not self._begun:
-            self._begun = True
-            return super().run(plan, seed, first_path, n_paths, prices=prices, pool=pool)
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuloan-mc", initializer=_give_way)
-        task = super().run
-        return self._thread.submit(task, plan, seed, first_path, n_paths, prices=prices, pool=pool).result()
-
-    def close(self) -> None:
-        """End the thread after the paths at hand."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        chunk = functools.partial(super().run, plan, seed, first_path, n_paths, prices=prices, pool=pool)
+        if self._begun:
+            return _politely(chunk)
+        self._begun = True
+        return chunk()
 
 
 class _ShortThenLong(Pace):
@@ -126,7 +119,6 @@ class FirstRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._numpy.close()
         if kind is not None:
             self._child.end()
 
@@ -156,11 +148,25 @@ class FirstRun:
 
     def _switch(self, plan: Plan, paths: int) -> LocalWork:
         self._child.end()
-        self._numpy.close()
         self._tell(news.compiled(time.perf_counter() - self._start, paths))
         later = self._numba()
         later.prepare(plan, None)
         return later
+
+
+def _politely(chunk: Callable[[], PathTable]) -> PathTable:
+    """Run a chunk in a thread of lower priority. Ctrl-C does not wait for it, nor does the end of the process."""
+    outcome: Future[PathTable] = Future()
+
+    def work() -> None:
+        _give_way()
+        try:
+            outcome.set_result(chunk())
+        except BaseException as error:  # whatever it is, it is raised below
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="gpuloan-mc", daemon=True).start()
+    return outcome.result()
 
 
 def _give_way() -> None:
