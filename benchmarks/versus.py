@@ -63,8 +63,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=every, help="default: all")
     parser.add_argument("--pairs", type=int, default=7, help="default 7")
     parser.add_argument("--cold-pairs", type=int, default=5, help="pairs of cold-start, which compiles twice a side; default 5")
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a timed run of the later one; default 0.5")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of a process, of which the least counts; default 5")
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a timed run of the later one; default 0.1")
+    parser.add_argument("--repeats", type=int, default=25, help="timed runs of a process, of which the least counts; default 25")
     parser.add_argument("--cache", type=Path, help="folder that keeps both checkouts' machine code; default: a new one")
     parser.add_argument("--note", default="", help="a sentence that goes with the figures, such as what else was running")
     parser.add_argument("--out", type=Path, help="JSON file to write, or whose cases are brought up to date")
@@ -142,7 +142,8 @@ def least(runs: list[Report]) -> Report:
     if failed:
         return failed
     figures = {figure: min(run[figure] for run in runs) for figure in ("cpu_seconds", "wall_seconds")}
-    return figures | {"digest": runs[0]["digest"], "cpu_seconds_of_runs": [run["cpu_seconds"] for run in runs]}
+    middle = statistics.median(run["cpu_seconds"] for run in runs)
+    return figures | {"digest": runs[0]["digest"], "median_cpu_seconds": middle, "runs": len(runs)}
 
 
 def joined(answers: Iterable[dict[str, Report]]) -> Report:

@@ -114,11 +114,32 @@ def test_a_case_of_two_checkouts_runs_end_to_end(scripts):
     assert found["figures"]["cpu_seconds"]["median"] > 0
 
 
+def test_a_checkout_says_what_was_changed(scripts, tmp_path):
+    """But not that results were written into it."""
+    import checkout
+
+    def git(*arguments):
+        who = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        return subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("1\n")
+    git("add", "code.py")
+    git("commit", "-qm", "one")
+    at = checkout.Checkout(tmp_path)
+    assert at.about() == {"commit": git("rev-parse", "--short", "HEAD").strip(), "dirty": False}
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "a.json").write_text("{}")
+    assert not at.about()["dirty"]
+    (tmp_path / "code.py").write_text("2\n")
+    assert at.about()["dirty"]
+
+
 def test_of_a_process_its_least_run_counts(scripts):
     import versus
 
     found = versus.least([answer(2.0), answer(1.0), answer(3.0)])
-    assert (found["cpu_seconds"], found["wall_seconds"], found["cpu_seconds_of_runs"]) == (1.0, 2.0, [2.0, 1.0, 3.0])
+    assert (found["cpu_seconds"], found["wall_seconds"], found["median_cpu_seconds"]) == (1.0, 2.0, 2.0)
     assert versus.least([answer(2.0), {"failed": "out of memory"}])["failed"] == "out of memory"
 
 
