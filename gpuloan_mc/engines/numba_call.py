@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-MONTHS_NUMBERS = (types.uint64, types.int64, types.uint64, types.int64)  # seed, quad, low, high of `run_months`
+MONTHS_NUMBERS = (types.uint64, types.int64, types.int64, types.int64)  # seed, quad, low, high of `run_months`
 
 
 @intrinsic  # type: ignore[untyped-decorator]

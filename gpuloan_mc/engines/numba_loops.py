@@ -161,7 +161,7 @@ def run_paths(
     done = 0
     while done < n_paths and stop[0] == 0:
         path = first_path + u64(done)
-        low = int(path & u64(3))
+        low: Any = i64(path & u64(3))
         count = min(PATHS_AT_ONCE - low, n_paths - done)
         work.n_events[0] = 0
         work.row[0] = row + done - low
