@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 from unittest import mock
@@ -38,7 +39,8 @@ ELEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class VectorLoop:
-    """A function that loops over lanes. Types of its arguments: `f32`, an array `f32[:]`, one that nobody writes `R f32[:,:]`.
+    """A function that loops over lanes. Types of its arguments: `f32`, an array `f32[:]`, one that nobody writes `R f32[:,:]`,
+    a thread's memory `work` or a part of the book, such as `lanes`.
 
     `most`: instructions on the way to the vector loop, about half as many again as were counted on AVX-512, for other CPUs have
     other ways; overlap tests of all rows would be several times as many. None: LLVM makes no vector loop of it.
@@ -74,9 +76,27 @@ def type_of(name: str) -> Any:
     """The numba type of an argument."""
     from numba import types
 
+    if name in structs():
+        return structs()[name]
     element, _, shape = name.removeprefix("R ").partition("[")
     scalar = getattr(types, ELEMENTS[element])
     return types.Array(scalar, shape.count(":"), "C", readonly=name.startswith("R ")) if shape else scalar
+
+
+@cache
+def structs() -> dict[str, Any]:
+    """Types of a thread's memory and of the parts of a book: those of any book."""
+    from gpuloan_mc import Portfolio
+    from gpuloan_mc.engines.numba_layout import lay_out
+    from gpuloan_mc.engines.numba_layout import structs as as_structs
+    from gpuloan_mc.engines.numba_memory import memory
+    from gpuloan_mc.engines.numba_structs import Struct
+    from gpuloan_mc.planning import build_plan
+
+    portfolio = Portfolio.read("vasicek-100")
+    book = lay_out(build_plan(portfolio, portfolio.market))
+    parts = as_structs(book).values._asdict()
+    return {"work": Struct(memory(book)).numba_type} | {name: part.numba_type for name, part in parts.items()}
 
 
 def name_of(symbol: str) -> tuple[str, str] | None:
@@ -92,8 +112,9 @@ def name_of(symbol: str) -> tuple[str, str] | None:
 
 DESK = "f64[:]"  # of the waterfall: rows of 64 lanes, most of them at constant places
 LOOPS = (
-    VectorLoop("loans", "pay_tile", "f32[:]; f32[:]; f32[:]; u8[:]; u64; u64; u64; i64", 150),
-    VectorLoop("loans", "add_slot", "f32[:]; f32[:]; f32[:]; u64; u64; i64; i64; f32", 85),
+    VectorLoop("loans", "pay_tile", "work; u64; u64; u64; i64", 150),
+    VectorLoop("loans", "add_slot", "work; u64; u64; i64; f32", 85),
+    VectorLoop("loans", "add_mixed_slot", "work; lanes; i64; u64; u64; i64; i64", 150),
     VectorLoop("loans", "share_rates", "f32[:]; R f32[:,:]; u64; i64; u64; i64; f32"),
     VectorLoop("loans", "share_cost", "f32[:]; u64; u64; i64; f32"),
     VectorLoop("loans", "clear_revenue", "f32[:]; i64", None),  # a call of memset
@@ -106,6 +127,23 @@ LOOPS = (
     VectorLoop("loops", "copy_from", "f32[:]; u64; R f32[:]"),
     VectorLoop("loops", "copy_rows", "i32[:,:]; R i32[:,:]", 80),
     VectorLoop("loops", "fill_row", "i32[:,:]; i64; i32"),
+    VectorLoop("draws", "draw_months", "u32[:]; u64; u64; u64; u64; u64", 500),
+    VectorLoop("draws", "draw_shared_months", "u32[:]; u64; u64; u64; u64", 225),
+    VectorLoop("draws", "central_normals", "u32[:]; u64; f32[:]; u64; u8[:]; u64", 150),
+    VectorLoop("market", "chain_demand_rows", "f32[:]; f32[:]; f32[:]; f32[:]; i64; i64; f32; f32", 85),
+    VectorLoop("market", "chain_sums", "f32[:]; f32[:]; i64"),
+    VectorLoop("market", "chain_decay", "f32[:]; f32[:]; i64; f32; f32"),
+    VectorLoop("market", "repeat_four", "f32[:]; i64"),
+    VectorLoop("market", "ramp_up", "f32[:]; f32[:]; i64; f32"),
+    VectorLoop("market", "add_ramp", "f32[:]; f32[:]; f32[:]; i64; f32"),
+    VectorLoop("market", "use_months", "f32[:]; f32[:]; i64; f32; f32; f32; f32"),
+    VectorLoop("market", "add_premium", "f32[:]; f32[:]; i64; f32"),
+    VectorLoop("market", "mix", "f32[:]; f32[:]; i64; f32"),
+    VectorLoop("market", "price_outside", "f32[:]; f32[:]; f32; R f32[:]; f32[:]; f32[:]; i64", 85),
+    VectorLoop("hazards", "chain_hazard", "f32[:]; f32[:]; R f32[:]; f32[:]; f32[:]; i64; f32; f32", 150),
+    VectorLoop("hazards", "hazard_block", "abreast; work; i64; i64", 150),
+    VectorLoop("prices", "add_chips", "abreast; work; i64; i64; i64; f32", 120),
+    VectorLoop("prices", "price_block", "abreast; work; i64; i64; f32; f32; f32", 120),
     # LLVM unrolls these two before it could vectorise them
     VectorLoop("waterfall", "fill", f"{DESK}; u64; f64", None),
     VectorLoop("waterfall", "copy", f"{DESK}; u64; u64", None),
