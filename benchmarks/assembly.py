@@ -16,6 +16,7 @@ _PACKED = re.compile(
     r"|vp(add|sub|mul|cmp|min|max|and|andn|or|xor|srl|sll|sra|ro[lr]|ternlog|blendv|blendm)\w*\s"
 )
 _WIDE = re.compile(r"%[yz]mm")
+_FOUR = re.compile(r"v(f\w+|mul|add|sub|max|min)ps\s.*%xmm")  # four lanes: months of four paths, a chain; one lane has "ss"
 _STORE = re.compile(r"vmov\w+\s+%[yz]mm\d+, [^(]*\((?!%rsp|%rbp)")  # a register spilled to the stack is no store
 _JUMP = re.compile(r"j(\w+)\s+(\S+)$")
 _OVERLAP = re.compile(r"set(a|b|ae|be)\s")
@@ -37,7 +38,7 @@ class Block:
 
     @property
     def packed(self) -> int:
-        """Instructions that compute on vectors of 256 bits or more, or store them."""
+        """Instructions that compute on vectors of 256 bits or more or on four float32, or store such vectors."""
         return sum(is_packed(line) for line in self.code)
 
 
@@ -56,6 +57,8 @@ class Entrance:
 def is_packed(line: str) -> bool:
     """Whether an instruction computes on a vector or stores one; zeroing a register is neither."""
     if _STORE.match(line):
+        return True
+    if _FOUR.match(line):
         return True
     found = _PACKED.match(line)
     if not found or not _WIDE.search(line):

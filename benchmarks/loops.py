@@ -112,9 +112,9 @@ def name_of(symbol: str) -> tuple[str, str] | None:
 
 DESK = "f64[:]"  # of the waterfall: rows of 64 lanes, most of them at constant places
 LOOPS = (
-    VectorLoop("loans", "pay_tile", "work; u64; u64; u64; i64", 150),
+    VectorLoop("loans", "pay_tile", "work; u64; u64; u64; i64", 165),
     VectorLoop("loans", "add_slot", "work; u64; u64; i64; f32", 85),
-    VectorLoop("loans", "add_mixed_slot", "work; lanes; i64; u64; u64; i64; i64", 150),
+    VectorLoop("loans", "add_mixed_slot", "work; lanes; i64; u64; u64; i64; i64", 170),
     VectorLoop("loans", "share_rates", "f32[:]; R f32[:,:]; u64; i64; u64; i64; f32"),
     VectorLoop("loans", "share_cost", "f32[:]; u64; u64; i64; f32"),
     VectorLoop("loans", "clear_revenue", "f32[:]; i64", None),  # a call of memset
@@ -127,22 +127,22 @@ LOOPS = (
     VectorLoop("loops", "copy_from", "f32[:]; u64; R f32[:]"),
     VectorLoop("loops", "copy_rows", "i32[:,:]; R i32[:,:]", 80),
     VectorLoop("loops", "fill_row", "i32[:,:]; i64; i32"),
-    VectorLoop("draws", "draw_months", "u32[:]; u64; u64; u64; u64; u64", 500),
-    VectorLoop("draws", "draw_shared_months", "u32[:]; u64; u64; u64; u64", 225),
-    VectorLoop("draws", "central_normals", "u32[:]; u64; f32[:]; u64; u8[:]; u64", 150),
-    VectorLoop("market", "chain_demand_rows", "f32[:]; f32[:]; f32[:]; f32[:]; i64; i64; f32; f32", 85),
+    VectorLoop("draws", "draw_months", "u32[:]; u64; u64; u64; u64; u64", 260),
+    VectorLoop("draws", "draw_shared_months", "u32[:]; u64; u64; u64; u64", 275),
+    VectorLoop("draws", "central_normals", "u32[:]; u64; f32[:]; u64; u8[:]; u64", 225),
+    VectorLoop("market", "chain_demand_rows", "f32[:]; f32[:]; f32[:]; f32[:]; i64; i64; f32; f32", 95),
     VectorLoop("market", "chain_sums", "f32[:]; f32[:]; i64"),
     VectorLoop("market", "chain_decay", "f32[:]; f32[:]; i64; f32; f32"),
-    VectorLoop("market", "repeat_four", "f32[:]; i64"),
+    VectorLoop("market", "repeat_four", "f32[:]; i64", None),  # four lanes are stored a month, nothing is computed
     VectorLoop("market", "ramp_up", "f32[:]; f32[:]; i64; f32"),
     VectorLoop("market", "add_ramp", "f32[:]; f32[:]; f32[:]; i64; f32"),
     VectorLoop("market", "use_months", "f32[:]; f32[:]; i64; f32; f32; f32; f32"),
     VectorLoop("market", "add_premium", "f32[:]; f32[:]; i64; f32"),
     VectorLoop("market", "mix", "f32[:]; f32[:]; i64; f32"),
     VectorLoop("market", "price_outside", "f32[:]; f32[:]; f32; R f32[:]; f32[:]; f32[:]; i64", 85),
-    VectorLoop("hazards", "chain_hazard", "f32[:]; f32[:]; R f32[:]; f32[:]; f32[:]; i64; f32; f32", 150),
+    VectorLoop("hazards", "chain_hazard", "f32[:]; f32[:]; R f32[:]; f32[:]; f32[:]; i64; f32; f32", 250),
     VectorLoop("hazards", "hazard_block", "abreast; work; i64; i64", 150),
-    VectorLoop("prices", "add_chips", "abreast; work; i64; i64; i64; f32", 120),
+    VectorLoop("prices", "add_chips", "abreast; work; i64; i64; i64; f32", 125),
     VectorLoop("prices", "price_block", "abreast; work; i64; i64; f32; f32; f32", 120),
     # LLVM unrolls these two before it could vectorise them
     VectorLoop("waterfall", "fill", f"{DESK}; u64; f64", None),

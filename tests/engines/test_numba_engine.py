@@ -38,43 +38,6 @@ def run_json(*arguments, **environment):
     return json.loads(done.stdout)
 
 
-# --- lane loops -------------------------------------------------------------------------------------------------------
-
-
-def lane_loops():
-    """The loops over lanes with the types that the engine gives them."""
-    from numba import float32, int64, types, uint64
-
-    from gpuloan_mc.engines import numba_loans as loans
-    from gpuloan_mc.engines import numba_obligors as obligors
-
-    rows = types.Array(float32, 1, "C")
-    table = types.Array(float32, 2, "C", readonly=True)
-    flags, words = types.Array(types.uint8, 1, "C"), types.Array(types.uint32, 1, "C")
-    return {
-        "pay_tile": (loans.pay_tile, (rows, flags, uint64, uint64, uint64, int64), r"vfmadd\w+ps\s.*%[yz]mm"),
-        "add_slot": (loans.add_slot, (rows, uint64, uint64, int64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
-        "share_cost": (loans.share_cost, (rows, uint64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm"),
-        "share_rates": (
-            loans.share_rates, (rows, table, uint64, int64, uint64, int64, float32), r"vfmadd\w+ps\s.*%[yz]mm",
-        ),
-        "compare_words": (obligors.compare_words, (words, words, flags), r"vp\w+\s.*%[yz]mm"),
-    }  # fmt: skip
-
-
-@pytest.mark.skipif("fma" not in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else True,
-                    reason="assembly of x86-64 with fma")  # fmt: skip
-@pytest.mark.parametrize("name", lane_loops())
-def test_lane_loops_are_vectorised(name):
-    from numba import njit
-
-    loop, signature, packed = lane_loops()[name]
-    alone = njit(error_model="numpy")(loop.py_func)
-    alone.compile(signature)
-    (assembly,) = alone.inspect_asm().values()
-    assert len(re.findall(packed, assembly)) >= 1
-
-
 # --- other CPUs -------------------------------------------------------------------------------------------------------
 
 
