@@ -391,7 +391,7 @@ while True:
     print(found.digest, *sorted({row["engine"] for row in found.engine_paths}), flush=True)
     if found.engine_paths[0]["engine"] == "numba":
         break
-assert [line.event for line in told[-2:]] == ["compiling", "compiled"], told
+assert told[0].event == "compiling", told
 """
 
 
