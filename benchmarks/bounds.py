@@ -71,13 +71,9 @@ def _cost(plan: Plan, seconds: float, repeats: int, seed: int) -> float:
 
 def instructions() -> Answer:
     """Instructions of the waterfall's vector loop, and the lanes that one turn of it serves."""
-    from numba import float32, int64, njit, types, uint64
+    import loops
 
-    from gpuloan_mc.engines.numba_loans import pay_tile
-
-    alone = njit(error_model="numpy")(pay_tile.py_func)
-    alone.compile((types.Array(float32, 1, "C"), types.Array(types.uint8, 1, "C"), *[uint64] * 3, int64))
-    (assembly,) = alone.inspect_asm().values()
+    (assembly,) = (loop.compiled() for loop in loops.LOOPS if loop.name == "pay_tile")
     return hottest_loop(assembly)
 
 

@@ -120,7 +120,7 @@ def normal_quantile(p: np.float32) -> np.float32:
 
 @lane_function
 def central_quantile(p: np.float32) -> tuple[np.float32, np.bool_]:
-    """`normal_quantile` without its tail, and whether p lies in the tail: 1 of 590 does. For loops over lanes."""
+    """`normal_quantile` without its tail, and whether p lies in the tail: 1 of 296 does. For loops over lanes."""
     x, lost, w = _tail_distance(p)
     return _quantile(x, lost, _quantile_centre(w - CENTRE), ZERO), w >= FAR_QUANTILE
 
