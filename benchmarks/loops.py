@@ -114,7 +114,7 @@ DESK = "f64[:]"  # of the waterfall: rows of 64 lanes, most of them at constant 
 LOOPS = (
     VectorLoop("loans", "pay_tile", "work; u64; u64; u64; i64", 165),
     VectorLoop("loans", "add_slot", "work; u64; u64; i64; f32", 85),
-    VectorLoop("loans", "add_mixed_slot", "work; lanes; i64; u64; u64; i64; i64", 170),
+    VectorLoop("loans", "add_mixed_slot", "work; lanes; i64; u64; u64; i64", 170),
     VectorLoop("loans", "share_rates", "f32[:]; R f32[:,:]; u64; i64; u64; i64; f32"),
     VectorLoop("loans", "share_cost", "f32[:]; u64; u64; i64; f32"),
     VectorLoop("loans", "clear_revenue", "f32[:]; i64", None),  # a call of memset

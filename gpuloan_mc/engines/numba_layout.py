@@ -22,6 +22,7 @@ f32, i32 = np.float32, np.int32
 
 TILE = 128  # lanes: a tile's rows of one path stay in the first-level cache
 CACHE_LINE = 64  # bytes
+VECTOR = 8  # lanes of a turn of a loop, on AVX2 and in 256 bits of AVX-512
 LANES_APART = 16  # a tile's used lanes are a multiple: no scalar rest in its loops
 
 
@@ -113,7 +114,9 @@ class Lanes(NamedTuple):
     principal: F32  # (H + 1, tiles * TILE)
     pass_slot: I64  # (tiles * slots + 1,) passes over a tile's slot: up to four generations each
     pass_generation: I32  # (passes, 4)
-    pass_count: I32  # (passes,) generations of a pass
+    pass_is_uniform: I32  # (passes,) 1: all of a slot's chips, of one generation, in most of the lanes
+    pass_first: I64  # (passes,) first lane and end of the lanes that have such a deployment, in whole vectors
+    pass_end: I64
     pass_code: F32  # (passes * TILE,) which of them a lane's deployment is of; OTHER: none of them
     due_first: I64  # deployments: first month in which a contract may end
     due: I32
@@ -451,8 +454,10 @@ def _lanes(plan: Plan, active: I64) -> Lanes:
         principal=read_only(principal),
         pass_slot=passes[0],
         pass_generation=passes[1],
-        pass_count=passes[2],
-        pass_code=passes[3],
+        pass_is_uniform=passes[2],
+        pass_first=passes[3],
+        pass_end=passes[4],
+        pass_code=passes[5],
         due_first=due_first,
         due=due_list,
         start_first=start_first,
@@ -573,27 +578,33 @@ def _template(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> F32:
     return np.ascontiguousarray(rows.reshape(len(rows), n_tiles, TILE).swapaxes(0, 1)).reshape(-1)
 
 
-def _slot_passes(plan: Plan, slot: I64, n_slots: int, n_tiles: int) -> tuple[I64, I32, I32, F32]:
+def _slot_passes(
+    plan: Plan, slot: I64, n_slots: int, n_tiles: int
+) -> tuple[I64, I32, I32, I64, I64, F32]:
     """Passes over the slots of tiles: each adds the revenue of up to four generations."""
     deployments = plan.deployments
-    lane = deployments.loan.astype(np.int64)
+    lane, generation = deployments.loan.astype(np.int64), deployments.generation
     place = lane // TILE * n_slots + slot
-    first, generations, counts, codes = [0], [], [], []
+    first, generations, uniform, starts, ends, codes = [0], [], [], [], [], []
     for here in range(n_tiles * n_slots):
-        mine = np.nonzero(place == here)[0]
-        there = np.unique(deployments.generation[mine])
+        there = np.unique(generation[place == here])
         for k in range(0, len(there), GENERATIONS_A_PASS):
             some = there[k : k + GENERATIONS_A_PASS]
+            mine = np.nonzero((place == here) & np.isin(generation, some))[0]
+            lanes = lane[mine] % TILE
             code = np.full(TILE, OTHER)
-            code[lane[mine] % TILE] = np.searchsorted(some, deployments.generation[mine])
-            code[lane[mine[~np.isin(deployments.generation[mine], some)]] % TILE] = OTHER
+            code[lanes] = np.searchsorted(some, generation[mine])
             generations.append(np.resize(some, GENERATIONS_A_PASS))
-            counts.append(len(some))
+            uniform.append(len(there) == 1 and 2 * len(lanes) > min(len(plan.loans.key) - here // n_slots * TILE, TILE))
+            starts.append(lanes.min() // VECTOR * VECTOR)
+            ends.append(-(-(lanes.max() + 1) // VECTOR) * VECTOR)
             codes.append(code)
-        first.append(len(counts))
+        first.append(len(codes))
     return (
         read_only(first, np.int64),
         read_only(np.reshape(generations, (-1, GENERATIONS_A_PASS)), i32),
-        read_only(counts, i32),
+        read_only(uniform, i32),
+        read_only(starts, np.int64),
+        read_only(ends, np.int64),
         read_only(np.reshape(codes, -1), f32),
     )

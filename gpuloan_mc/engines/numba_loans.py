@@ -159,13 +159,13 @@ def add_slot(work: Any, hours: Any, let: Any, n: int, spot: Any) -> None:
 
 
 @compiled_loop
-def add_mixed_slot(work: Any, lanes: Any, k: int, hours: Any, let: Any, n: int, q: int) -> None:
+def add_mixed_slot(work: Any, lanes: Any, k: int, hours: Any, let: Any, q: int) -> None:
     """(5.3) revenue of a tile's slot whose chips are of up to four generations, or of four among more. Vectorises."""
     scratch, terms, rows, codes, spots = work.scratch, work.terms, work.rows, lanes.pass_code, work.month
     g, at = lanes.pass_generation[u64(k)], u64(k * TILE)
     first, second = spots[month_place(SPOT, g[0], q)], spots[month_place(SPOT, g[1], q)]
     third, fourth = spots[month_place(SPOT, g[2], q)], spots[month_place(SPOT, g[3], q)]
-    for i in range(n):
+    for i in range(lanes.pass_first[u64(k)], lanes.pass_end[u64(k)]):
         lane = u64(i)
         code = codes[at + lane]
         spot = (first if code < ONE else second) if code < TWO else (third if code < THREE else fourth)
@@ -234,12 +234,11 @@ def step_tile(book: Any, work: Any, seed: Any, path: Any, q: int, t: int, tile: 
         hours, let = shared + AT_HOURS + u64(j * TILE), state + AT_LET_RATE + u64(j * TILE)
         place = u64(tile * lanes.n_slots + j)
         first, end = lanes.pass_slot[place], lanes.pass_slot[place + u64(1)]
-        if end - first == 1 and lanes.pass_count[u64(first)] == 1:
-            spot = work.month[month_place(SPOT, lanes.pass_generation[u64(first), 0], q)]
-            add_slot(work, hours, let, n, spot)
-            continue
         for k in range(first, end):
-            add_mixed_slot(work, lanes, k, hours, let, n, q)
+            if lanes.pass_is_uniform[u64(k)]:
+                add_slot(work, hours, let, n, work.month[month_place(SPOT, lanes.pass_generation[u64(k), 0], q)])
+            else:
+                add_mixed_slot(work, lanes, k, hours, let, q)
     if is_pooled(work):
         add_due(book, work, q, t, tile)
     limit = AT_UNLIMITED
