@@ -86,7 +86,8 @@ def test_a_longer_way_with_fewer_blocks_is_not_the_shortest(assembly):
         ("vmovups\t%ymm1, 64(%rsp)", False),  # a register that is spilled
         ("vmovups\t(%rdx,%rax,4), %ymm1", False),
         ("vxorps\t%ymm0, %ymm0, %ymm0", False),  # zero
-        ("vaddps\t%xmm0, %xmm1, %xmm2", False),
+        ("vaddps\t%xmm0, %xmm1, %xmm2", True),  # four paths of a month
+        ("vaddss\t%xmm0, %xmm1, %xmm2", False),
         ("vbroadcastss\t%xmm0, %ymm0", False),
     ],
 )
