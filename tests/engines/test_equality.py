@@ -116,6 +116,48 @@ def test_plain_loans(engine, market, pool, copula, grouped, own):
     assert_same(engine.run(plan, 9, 1, 401), REFERENCE.run(plan, 9, 1, 401))
 
 
+def wide_book(market, gpu, book, n_loans=45, n_generations=9, n_classes=6):
+    """More of everything than four, or eight, abreast: generations, also of one slot, hazard classes that chips move, launches."""
+    part = gpu({"volatility": 0.3, "cost_when_new_usd": 45_000.0, "opex_usd_per_hour": 0.3})
+    first = part["generations"][0] | {"depth_chips": 20_000.0}
+    part["generations"] = [
+        first | {"name": f"G{g}", "launch_month": min(g, 3), "price_usd_per_hour": 2.0 + 0.1 * g} for g in range(n_generations)
+    ]
+    part |= {
+        "spot": {"premium": 1.2, "mean_reversion": 6.0, "volatility": 0.6},
+        "launches": {"first_month": 1.0, "cadence_months": 2.0, "lag_mean_months": 1.0, "ramp_months": 9.0, "impact": 0.2,
+                     "gain_mean": 0.2, "gain_sd": 0.1},
+        "overhang": {"impact": 0.8, "absorption": 1.0, "own_weight": 0.6,
+                     "calendar": [{"gpu": "G7", "month": 5, "units": 4000}]},
+        "contracts": {"paid_share": 0.97, "renewal": [0.6], "renewal_term_months": 4},
+    }  # fmt: skip
+    classes = [
+        {"name": f"C{c}", "hazard": 0.03 + 0.02 * c, "demand_sensitivity": 0.2 * c, "overhang_sensitivity": 0.3 * (c != 2)}
+        for c in range(n_classes)
+    ]
+    demand = {"mean_reversion": 2.0, "volatility": 0.3, "forced": {"months": [6, 9], "levels": [-0.4, 0.1]}}
+    world = market(horizon_months=30, demand=demand, hazard_classes=classes, gpu=part)
+    loans = [
+        {"loan_id": f"L{i:02}", "borrower_id": f"P{i % n_classes}", "balance_usd": 9e6 + 1e5 * i, "spread": 0.06,
+         "amortisation": "annuity", "term_months": 12 + i % 19, "dscr_default": 1.0, "dscr_default_months": 3}
+        for i in range(n_loans)
+    ]  # fmt: skip
+    deployments = [
+        {"deployment_id": f"D{i:02}-{j}", "loan_id": f"L{i:02}", "gpu": f"G{(i + 4 * j) % n_generations}", "units": 200 + i,
+         "tenant_id": f"P{(i + j) % n_classes}", "price_usd_per_hour": 2.2, "contract_months": str(3 + (i + 5 * j) % 14)}
+        for i in range(n_loans)
+        for j in range(1 + i % 3)
+    ]  # fmt: skip
+    obligors = [{"obligor_id": f"P{c}", "hazard_class": f"C{c}", "loading_demand": 0.3} for c in range(n_classes)]
+    return build_plan(book(world, loans, obligors, deployments), world)
+
+
+def test_more_generations_classes_and_launches_than_lanes_of_a_block(engine, market, gpu, book):
+    plan = wide_book(market, gpu, book)
+    assert_same(engine.run(plan, 6, 2, 203, prices=True), REFERENCE.run(plan, 6, 2, 203, prices=True))
+    assert_same_replay(engine, plan, 6, [3, 4, 205, 2**33 + 1])
+
+
 def test_plain_loans_over_ten_years(engine, market, pool):
     plan = one_factor(market, pool, 150, horizon_months=120)
     assert_same(engine.run(plan, 9, 0, 200), REFERENCE.run(plan, 9, 0, 200))
