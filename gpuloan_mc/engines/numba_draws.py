@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..paths.philox import LOW32, central_normal, normal, philox
+from ..paths.lanes import central_normal
+from ..paths.philox import LOW32, normal, philox
 from ..paths.primitives import lowest_byte
 from .numba_abreast import PATHS_AT_ONCE
 from .numba_memory import compiled_loop

@@ -92,37 +92,18 @@ def log(x: np.float32) -> np.float32:
     return fma(exponent, LN2_HI, f + rest)
 
 
-@lane_function
-def _tail_distance(p: np.float32) -> tuple[np.float32, np.float32, np.float32]:
-    """x = 1 - 2p, what its rounding left out, and w = -ln 4p(1-p)."""
-    x = fma(p, -TWO, ONE)
-    lost = fma(p, -TWO, ONE - x)
-    return x, lost, -log((FOUR * p) * (ONE - p))
-
-
-@lane_function
-def _quantile(x: np.float32, lost: np.float32, ratio: np.float32, more: np.float32) -> np.float32:
-    """x(1.25 + ratio), with what roundings left out."""
-    lost = fma(lost, ratio + CENTRE_RATIO, more)
-    return fma(x, ratio, fma(x, CENTRE_RATIO, lost))
-
-
 @path_function
 def normal_quantile(p: np.float32) -> np.float32:
     """The n >= 0 whose upper tail probability is p, for p in [2^-33, 1/2]."""
-    x, lost, w = _tail_distance(p)
+    x = fma(p, -TWO, ONE)
+    lost = fma(p, -TWO, ONE - x)  # 1 - 2p - x, exactly
+    w = -log((FOUR * p) * (ONE - p))
     if w >= FAR_QUANTILE:
         ratio, more = _quantile_tail(w)
     else:
         ratio, more = _quantile_centre(w - CENTRE), ZERO
-    return _quantile(x, lost, ratio, more)
-
-
-@lane_function
-def central_quantile(p: np.float32) -> tuple[np.float32, np.bool_]:
-    """`normal_quantile` without its tail, and whether p lies in the tail: 1 of 296 does. For loops over lanes."""
-    x, lost, w = _tail_distance(p)
-    return _quantile(x, lost, _quantile_centre(w - CENTRE), ZERO), w >= FAR_QUANTILE
+    lost = fma(lost, ratio + CENTRE_RATIO, more)
+    return fma(x, ratio, fma(x, CENTRE_RATIO, lost))
 
 
 @lane_function

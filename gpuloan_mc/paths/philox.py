@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference.philox import Purpose
-from .arithmetic import central_quantile, normal_quantile
+from .arithmetic import normal_quantile
 from .primitives import fma, lane_function, path_function
 
 f32, i32, u64 = np.float32, np.int32, np.uint64
@@ -78,24 +78,11 @@ def chosen(words: Words, place: int) -> np.uint64:
     return high if place & 2 else low
 
 
-@lane_function
-def tail_probability(w: np.uint64) -> np.float32:
-    """Of a word's normal, on its side (1.7)."""
-    return fma(f32(i32(w & TAIL_BITS)), PER_TAIL, HALF_TAIL)
-
-
 @path_function
 def normal(w: np.uint64) -> np.float32:
     """Standard normal of a word, tails kept to 6.3 standard deviations (1.7)."""
-    n = normal_quantile(tail_probability(w))
+    n = normal_quantile(fma(f32(w & TAIL_BITS), PER_TAIL, HALF_TAIL))
     return -n if w >= SIGN_BIT else n
-
-
-@lane_function
-def central_normal(w: np.uint64) -> tuple[np.float32, np.bool_]:
-    """`normal` but for words far out, and whether the word is one of them. For loops over lanes."""
-    n, far = central_quantile(tail_probability(w))
-    return -n if w >= SIGN_BIT else n, far
 
 
 @path_function

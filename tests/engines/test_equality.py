@@ -117,7 +117,7 @@ def test_plain_loans(engine, market, pool, copula, grouped, own):
 
 
 def wide_book(market, gpu, book, n_loans=45, n_generations=9, n_classes=6):
-    """More of everything than four, or eight, abreast: generations, also of one slot, hazard classes that chips move, launches."""
+    """More of everything than lanes hold: generations, also of one slot, hazard classes that chips move, launches."""
     part = gpu({"volatility": 0.3, "cost_when_new_usd": 45_000.0, "opex_usd_per_hour": 0.3})
     first = part["generations"][0] | {"depth_chips": 20_000.0}
     part["generations"] = [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import gpuloan_mc.paths
-from gpuloan_mc.paths import arithmetic, market, obligors, philox, primitives
+from gpuloan_mc.paths import arithmetic, lanes, market, obligors, philox, primitives
 from gpuloan_mc.reference import arithmetic as reference
 from gpuloan_mc.reference import philox as reference_philox
 from gpuloan_mc.reference.market import chip_values
@@ -106,6 +106,14 @@ def test_what_is_made_of_words():
     assert same_bits(mapped(philox.normal, WORDS), reference_philox.normal(theirs))
     assert np.array_equal(mapped(philox.rank, WORDS, dtype=u32), reference_philox.rank(theirs))
     assert np.array_equal(mapped(philox.event_word, WORDS, dtype=i32), reference_philox.event_word(theirs))
+
+
+def test_normals_of_lanes():
+    theirs, ours = reference_philox.normal(WORDS.astype(u32)), [lanes.central_normal(w) for w in WORDS]
+    far = np.array([is_far for _, is_far in ours])
+    assert same_bits(np.array([n for n, _ in ours], f32)[~far], theirs[~far])
+    assert np.array_equal(far, np.abs(theirs) > 2.93)  # w = 5 in normal_quantile
+    assert 0 < far.sum() < len(WORDS) / 200
 
 
 def test_chip_values():
