@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gpuloan_mc
-from gpuloan_mc.engines import choice, code_cache, numba_compile
+from gpuloan_mc.engines import choice, code_cache, numba_compile, numba_halves
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
 from gpuloan_mc.engines.pace import Pace
 from gpuloan_mc.errors import EnvironmentProblem, UsageError
@@ -91,7 +91,7 @@ def test_the_folder_is_keyed_by_sources_and_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv(code_cache.CACHE, str(tmp_path))
     folder = numba_compile.cache_folder()
     assert folder == tmp_path / f"code-{numba_compile.key()}"
-    assert not numba_compile.is_warm()
+    assert not numba_halves.is_warm()
 
 
 def test_a_named_folder_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
@@ -144,6 +144,7 @@ def test_a_failing_compiler_is_an_error_with_a_way_out(monkeypatch):
         raise RuntimeError("no target for this CPU")
 
     portfolio = Portfolio.read("vasicek-100")
+    monkeypatch.setattr(numba_halves, "_loops", {})
     monkeypatch.setattr(numba_compile, "_compiled", {})
     monkeypatch.setattr(numba_compile, "_dispatcher", broken)
     with pytest.raises(EnvironmentProblem, match="no target for this CPU"):
