@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from . import news
@@ -112,6 +113,7 @@ class FirstRun:
         self._tell = tell or (lambda line: None)
         self._numpy = EarlyNumpy()
         self._later: LocalWork | None = None
+        self._early_paths = 0
 
     def __enter__(self) -> FirstRun:
         self._start = time.perf_counter()
@@ -137,18 +139,19 @@ class FirstRun:
             EnvironmentProblem: the child can't compile, or was killed.
         """
         if self._later is None:
-            early, before = self._early.tables(job, ledger, end), ledger.done
+            early = self._early.tables(job, ledger, end)
             while not self._child.is_ready():
                 chunk = next(early, None)
                 if chunk is None:
                     return
+                self._early_paths += len(chunk.table.loss)
                 yield chunk
-            self._later = self._switch(job.plan, ledger.done - before)
+            self._later = self._switch(job.plan)
         yield from self._later.tables(job, ledger, end)
 
-    def _switch(self, plan: Plan, paths: int) -> LocalWork:
+    def _switch(self, plan: Plan) -> LocalWork:
         self._child.end()
-        self._tell(news.compiled(time.perf_counter() - self._start, paths))
+        self._tell(news.compiled(time.perf_counter() - self._start, self._early_paths))
         later = self._numba()
         later.prepare(plan, None)
         return later
@@ -159,8 +162,8 @@ def _politely(chunk: Callable[[], PathTable]) -> PathTable:
     outcome: Future[PathTable] = Future()
 
     def work() -> None:
-        _give_way()
         try:
+            _give_way()
             outcome.set_result(chunk())
         except BaseException as error:  # whatever it is, it is raised below
             outcome.set_exception(error)
@@ -173,7 +176,8 @@ def _give_way() -> None:
     """Lower the priority of this thread alone, where the system has one for each thread."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _POLITE))
+        with suppress(OSError):  # a container may forbid it: then both take turns
+            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _POLITE))
 
 
 def compiling_child() -> CompilingChild | None:

@@ -104,6 +104,8 @@ def _stored(key: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Iterator[N
         if len(data) == 32 + size and data[:32] == _seal(key, data[32:]):
             numbers = np.frombuffer(data[32:], dtype=little).reshape(shape).astype(kind)
             if np.isfinite(numbers).all():
+                with suppress(OSError):  # what is used stays; a folder that can't be written keeps its own order
+                    os.utime(place / FOLDER / key)
                 yield numbers
 
 

@@ -17,6 +17,10 @@ class News(str):
         line.event, line.facts = event, facts
         return line
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, Any]]:
+        """What a copy is made of, in another process too."""
+        return (str(self), self.event), self.facts
+
 
 def compiling(processes: int, meanwhile: str | None = None) -> News:
     """The engine numba is being compiled, for the first time on this machine.

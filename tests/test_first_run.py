@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 import gpuloan_mc
-from gpuloan_mc import cli, first_run, simulation
+from gpuloan_mc import cli, first_run, news, simulation
 from gpuloan_mc.engine_paths import EnginePaths, other_engines
-from gpuloan_mc.engines import cores, numba_child, numba_compile, numba_halves
+from gpuloan_mc.engines import code_cache, cores, numba_child, numba_compile, numba_halves
 from gpuloan_mc.engines.code_cache import CACHE
 from gpuloan_mc.engines.numba_child import CompilingChild
 from gpuloan_mc.engines.numba_cpu import NumbaCpu
@@ -308,6 +309,67 @@ def test_a_child_that_is_left_goes_on():
     child, process = child_of(WAIT)
     child.leave()
     assert os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1]) == 0
+
+
+def test_a_child_that_ends_as_it_is_left_is_no_problem():
+    child, process = child_of("pass")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has seen it
+    child.leave()
+    assert not process.returncode
+
+
+def test_a_child_that_another_run_has_ended_is_not_waited_for():
+    child, process = child_of(WAIT)
+    child.end()
+    assert process.returncode == -signal.SIGKILL
+    assert child.is_ready()
+    child.end()
+
+
+@pytest.mark.parametrize(("inside", "what"), [("all", "all"), ("months", "all"), ("months", "months")])
+def test_a_child_does_not_begin_itself_again(monkeypatch, inside, what):
+    monkeypatch.setattr(numba_child.subprocess, "Popen", lambda *_, **__: pytest.fail("it was begun"))
+    monkeypatch.setenv("GPULOAN_MC_COMPILES", inside)
+    assert CompilingChild.start(what) is None
+
+
+def test_a_program_without_a_python_of_its_own_begins_no_child(monkeypatch):
+    monkeypatch.setattr(numba_child.subprocess, "Popen", lambda *_, **__: pytest.fail("it was begun"))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert CompilingChild.start("all") is None
+
+
+def test_no_folder_for_temporary_files_is_no_child_and_no_cache(monkeypatch):
+    def nowhere(*_, **__):
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", nowhere)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert CompilingChild.start("all") is None
+    assert code_cache.temporary() is None
+
+
+def test_a_system_that_forbids_priorities_runs_all_the_same(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(os, "setpriority", forbidden, raising=False)
+    assert first_run._politely(lambda: 7) == 7
+
+
+def test_a_failing_chunk_is_raised_where_it_is_waited_for(monkeypatch):
+    def ill():
+        raise RuntimeError("ill")
+
+    monkeypatch.setattr(first_run, "_give_way", ill)
+    with pytest.raises(RuntimeError, match="ill"):
+        first_run._politely(lambda: 7)
+
+
+def test_a_line_with_facts_can_be_sent_to_another_process():
+    line = news.compiled(3.0, 512)
+    again = pickle.loads(pickle.dumps(line))
+    assert (again, again.event, again.facts) == (line, line.event, line.facts)
 
 
 def test_no_room_for_a_process_is_no_child(monkeypatch):

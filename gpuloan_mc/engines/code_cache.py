@@ -73,8 +73,8 @@ def _user_cache() -> Path | None:
 def temporary() -> Path | None:
     """A folder of this user alone: machine code is loaded from it, so nobody else may write there."""
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"gpuloan-mc-{user}"
     try:
+        folder = Path(tempfile.gettempdir()) / f"gpuloan-mc-{user}"
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError:

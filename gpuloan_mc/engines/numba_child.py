@@ -26,6 +26,8 @@ _BOOT = (
     "import sys; sys.path[:] = sys.argv[1].split(chr(10)); "
     "from gpuloan_mc.engines.numba_child import main; sys.exit(main(sys.argv[2:]))"
 )
+# what the child compiles. A program that Python is embedded in would be begun again as its own child, and again
+_CHILD = "GPULOAN_MC_COMPILES"
 _GO_ON = b"+"
 _LAST_BYTES = 2000  # of what the child said
 
@@ -35,6 +37,7 @@ class CompilingChild:
 
     def __init__(self, process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
         self._process, self._words, self._parent = process, words, os.getpid()
+        self._is_closed = False
 
     @classmethod
     def start(cls, what: What) -> CompilingChild | None:
@@ -43,13 +46,18 @@ class CompilingChild:
         Args:
             what: all of the engine, which takes two processes, or the half with the months.
         """
-        if not sys.executable:
+        if not sys.executable or getattr(sys, "frozen", False) or os.environ.get(_CHILD) in (what, "months"):
             return None
-        words = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the child has ended
-        command = [sys.executable, "-P", "-c", _BOOT, "\n".join(sys.path), what]
+        path = "\n".join(p for p in sys.path if isinstance(p, str))
+        command = [sys.executable, "-P", "-c", _BOOT, path, what]
+        try:
+            words = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the child has ended
+        except OSError:  # no folder for temporary files
+            return None
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words,
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words, bufsize=0,
+                env=os.environ | {_CHILD: what},
                 start_new_session=True,  # Ctrl-C is the parent's, which ends it
             )  # fmt: skip
         except OSError:  # no memory for it, or too many processes
@@ -58,11 +66,13 @@ class CompilingChild:
         return cls(process, words)
 
     def is_ready(self) -> bool:
-        """Whether it has compiled.
+        """Whether it has compiled; true as well of one that another run of this process has ended: nobody waits for it.
 
         Raises:
             EnvironmentProblem: it can't compile, or was killed; says why.
         """
+        if self._is_closed:
+            return True
         code = self._process.poll()
         if code:
             raise self._problem(code)
@@ -101,7 +111,9 @@ class CompilingChild:
 
     def _close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._is_closed = True
+        with suppress(OSError):  # it has just ended
+            self._process.stdin.close()
         self._words.close()
 
     def _problem(self, code: int) -> EnvironmentProblem:
@@ -109,11 +121,13 @@ class CompilingChild:
         said = self._words.read().decode(errors="replace").strip()
         if code == EnvironmentProblem.exit_code and said:
             return EnvironmentProblem(said)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        names = {s.value: s.name for s in signal.Signals}
+        how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with code {code}"
         return no_compiling(f"the process that compiled it {how}{': ' * bool(said)}{said[-_LAST_BYTES:]}")
 
 
 _shared: CompilingChild | None = None  # that compiles for the runs of this process
+_lock = threading.Lock()  # of threads that begin a run
 
 
 def shared_child(may_begin: bool) -> CompilingChild | None:
@@ -123,12 +137,13 @@ def shared_child(may_begin: bool) -> CompilingChild | None:
         may_begin: whether one is begun where none is at work.
     """
     global _shared
-    if _shared is not None and _shared.has_ended:
-        _shared.end()
-        _shared = None
-    if _shared is None and may_begin:
-        _shared = CompilingChild.start("all")
-    return _shared
+    with _lock:
+        if _shared is not None and _shared.has_ended:
+            _shared.end()
+            _shared = None
+        if _shared is None and may_begin:
+            _shared = CompilingChild.start("all")
+        return _shared
 
 
 def finish_shared(stay: bool) -> str:
@@ -138,9 +153,10 @@ def finish_shared(stay: bool) -> str:
         stay: whether it goes on alone; otherwise it ends.
     """
     global _shared
-    if _shared is None:
+    with _lock:
+        child, _shared = _shared, None
+    if child is None:
         return ""
-    child, _shared = _shared, None
     try:
         if child.is_ready():
             child.end()
@@ -150,9 +166,9 @@ def finish_shared(stay: bool) -> str:
         return str(problem)
     if stay:
         child.leave()
-        return "engine numba: compiling goes on in the background, some seconds more, so that the next run is quick"
+        return "engine numba: compiling goes on in the background for a few more seconds, so that the next run is quick"
     child.end()
-    return "engine numba: the run was done before it was compiled; `gpuloan-mc warmup` compiles it for the next"
+    return "engine numba: the run ended before it was compiled; `gpuloan-mc warmup` compiles it for the next run"
 
 
 @atexit.register

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from .cores import idle_cores
-from .numba_child import CompilingChild
+from .numba_child import CompilingChild, shared_child
 from .numba_compile import Compiled, address_of, cache_folder, compiled, is_kept
 
 HALVES = ("run_paths", "run_months")
@@ -64,6 +64,9 @@ def _compile(signature: tuple[Any, ...], processes: int | None) -> Compiled:
     from .numba_loops import run_paths
 
     start = time.perf_counter()
+    other = shared_child(may_begin=False)
+    if other is not None:
+        other.wait()  # it compiles the same for a run of this process
     helper = None
     if not is_warm() and cache_folder() is not None and (processes or 1 + idle_cores()) > 1:
         helper = CompilingChild.start("months")

@@ -585,12 +585,15 @@ def _slot_passes(
     deployments = plan.deployments
     lane, generation = deployments.loan.astype(np.int64), deployments.generation
     place = lane // TILE * n_slots + slot
+    order = np.argsort(place, kind="stable")
+    bounds = np.searchsorted(place[order], np.arange(n_tiles * n_slots + 1))
     first, generations, uniform, starts, ends, codes = [0], [], [], [], [], []
     for here in range(n_tiles * n_slots):
-        there = np.unique(generation[place == here])
+        of_slot = order[bounds[here] : bounds[here + 1]]
+        there = np.unique(generation[of_slot])
         for k in range(0, len(there), GENERATIONS_A_PASS):
             some = there[k : k + GENERATIONS_A_PASS]
-            mine = np.nonzero((place == here) & np.isin(generation, some))[0]
+            mine = of_slot[np.isin(generation[of_slot], some)]
             lanes = lane[mine] % TILE
             code = np.full(TILE, OTHER)
             code[lanes] = np.searchsorted(some, generation[mine])
