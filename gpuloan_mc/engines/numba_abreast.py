@@ -1,7 +1,7 @@
-"""Four neighbouring paths abreast: what a market's months and generations, and a hazard class's months, are laid out in.
+"""Layouts in which four neighbouring paths lie side by side, so that loops over lanes serve all four.
 
-Rows of months: the lane of month t and path q is 4t + q, for all months of a market, filled up to whole vectors. Blocks of
-a month: four generations, or four hazard classes, of four paths are 16 lanes, 4k + q for the kth of them.
+A row of months holds every month of a market: month t of path q is lane 4t + q, and the row is filled up to whole vectors.
+A block holds one month of four generations, or of four hazard classes: 16 lanes, 4k + q for the kth of them on path q.
 """
 
 from __future__ import annotations
