@@ -191,6 +191,7 @@ def test_every_path_function_is_compared():
     assert modules == {
         m.__name__.split(".")[-1] for m in (arithmetic, loans, market, obligors, path, philox, recovery)
     } | {
+        "lanes",  # of the CPU
         "primitives",
         "tally",  # sums on the host
     }

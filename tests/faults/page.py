@@ -36,7 +36,8 @@ FAULTS = [
      "the same digest, or a sentence", "faults/test_surroundings.py::test_a_child_forked_after_a_run", "surroundings"),
     ("a book's files cut off, with flipped bits, in other encodings, too deep or too long", "refused in sentences, within 2 s",
      "faults/test_inputs.py::test_damaged_tapes_are_refused_in_sentences", "damaged inputs"),
-    ("little memory of the host, in steps", "the same digest, or exit 4 and a sentence",
+    ("little memory of the host, in steps",
+     "the same digest, or exit 4 and a sentence; Arrow may abort where its tables find no room",
      "faults/test_surroundings.py::test_little_memory_of_the_host", "host memory"),
     ("the n-th allocation on a (fake) device fails", "smaller chunks and the same integers; where even the plan has no room, MiB "
      "needed and free", "faults/test_surroundings.py::test_an_allocation_on_the_device_fails", "device memory"),
