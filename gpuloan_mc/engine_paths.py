@@ -30,7 +30,7 @@ class EnginePaths:
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:
-        """A row a range, in path order: engine, first_path, n_paths."""
+        """One row per range, in path order: engine, first_path, n_paths."""
         return tuple({"engine": name, "first_path": a, "n_paths": b - a} for a, b, name in self._ranges)
 
 
